@@ -1,0 +1,1 @@
+"""Evidence against policy: every rule on every subject, exactly."""

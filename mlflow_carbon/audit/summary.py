@@ -1,0 +1,135 @@
+"""What an audit found, counted: states, energy and carbon, datasets. Every figure has its denominator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from mlflow_carbon.audit.finding import Finding
+from mlflow_carbon.evidence.model import Attestation
+from mlflow_carbon.policy.model import Pack, Rule, State
+from mlflow_carbon.units import Range
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What was asked for and what could be read. ``store`` never contains a password."""
+
+    store: str
+    experiments: tuple[str, ...]
+    filter: str
+    models: tuple[str, ...]
+    runs_selected: int
+    runs_read: int
+    failed_to_read: tuple[tuple[str, str], ...]
+    """(run id, reason)."""
+    earliest: datetime | None
+    latest: datetime | None
+    """Start times of the runs read, UTC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleSummary:
+    """One rule over all its subjects. ``counts`` has all seven states; their sum is ``subjects``."""
+
+    rule: Rule
+    pack_id: str
+    counts: Mapping[State, int]
+
+    @property
+    def subjects(self) -> int:
+        """How many subjects the rule was put to."""
+        return sum(self.counts.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnergyRow:
+    """The energy and carbon of one run as it is on record; ``None`` where nothing is."""
+
+    run_id: str
+    name: str
+    experiment: str
+    status: str
+    parent_id: str
+    """Empty for a top-level run. A parent's figure contains what ran inside it at the same time."""
+    model_name: str
+    start_time: datetime | None
+    duration_s: float | None
+    energy_j: Range | None
+    gpu_j: float | None
+    cpu_j: float | None
+    dram_j: float | None
+    emissions_g: Range | None
+    coverage: float | None
+    method: str
+    grade: str
+    region: str
+    factor: str
+    """For a person: ``41.4 g/kWh, Ember 2026, 2025, lifecycle``."""
+    quality: Mapping[str, float]
+    """The run's own metrics (accuracy and the like), at most a dozen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyAccount:
+    """Energy and carbon over the selection. Totals count each tree of runs once (top-level runs only)."""
+
+    rows: tuple[RunEnergyRow, ...]
+    total_j: Range | None
+    measured_j: float
+    """Part of ``total_j.mid`` that counters or sampled sensors gave."""
+    modelled_j: float
+    emissions_g: Range | None
+    runs_counted: int
+    runs_inside_counted: int
+    """Children whose energy is inside a counted parent."""
+    runs_unmeasured: int
+    """Runs without an energy figure; their energy is unknown, not 0."""
+    failed_runs_j: float
+    """Part of the total used by runs that failed or were killed."""
+    factors: tuple[str, ...]
+    """Every distinct factor used, for a person."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetRow:
+    """One content of one dataset, over all runs that used it."""
+
+    name: str
+    digest: str
+    sha256: str
+    hash_scope: str
+    rows: int | None
+    license: str
+    origin: str
+    sensitive: str
+    declared_by: str
+    contexts: tuple[str, ...]
+    runs: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """The result of one audit: all that a report is made from."""
+
+    as_of: datetime
+    tool_version: str
+    mlflow_version: str
+    command: str
+    """The command line that repeats this audit."""
+    packs: tuple[Pack, ...]
+    selection: Selection
+    findings: tuple[Finding, ...]
+    """Worst first: state, then severity, then rule and subject. Passes included."""
+    rules: tuple[RuleSummary, ...]
+    energy: EnergyAccount
+    datasets: tuple[DatasetRow, ...]
+    attestations: tuple[tuple[str, Attestation], ...]
+    """(``name/version``, attestation)."""
+    unused_waivers: tuple[str, ...] = ()
+
+    def count(self, state: State) -> int:
+        """Findings in one state."""
+        return sum(summary.counts.get(state, 0) for summary in self.rules)

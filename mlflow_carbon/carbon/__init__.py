@@ -1,0 +1,1 @@
+"""Joules to grams of CO2e, offline, with every ingredient on record."""

@@ -1,0 +1,60 @@
+"""The ``mlflow-carbon`` command: finds the sub-command's module, and turns errors into exit codes.
+
+A sub-command is one module of this package with a click command called ``command``.
+It is imported only when it is called, so that ``--help`` stays fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from mlflow_carbon import __version__
+from mlflow_carbon.errors import CarbonError
+
+COMMANDS = {
+    "demo": "Show recording, auditing and the gate on real data, in about a minute.",
+    "doctor": "Say what can be measured here, what not, and why.",
+    "audit": "Check runs, datasets and models against policies and write the report.",
+    "policy": "Check, list and show policies.",
+    "gate": "Ask whether a model version may be promoted.",
+    "attest": "Put a named person's statement or a dataset card on record.",
+    "recover": "Deliver the energy of runs whose process was killed.",
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"mlflow_carbon.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mlflow-carbon")
+def cli() -> None:
+    """Energy, carbon and data provenance of MLflow runs; audits; a promotion gate.
+
+    Exit codes: 0 all pass, 1 a rule failed, 2 usage or policy error,
+    3 evidence incomplete under --strict, 4 could not audit.
+    """
+
+
+def main() -> None:
+    """Run the command line; every error we raise on purpose becomes its message and its exit code."""
+    try:
+        cli()
+    except CarbonError as error:
+        click.echo(f"mlflow-carbon: {error}", err=True)
+        sys.exit(error.exit_code)

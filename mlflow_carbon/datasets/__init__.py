@@ -1,0 +1,1 @@
+"""What a run was trained on: content, size, license, origin, and roles."""

@@ -1,0 +1,1 @@
+"""Joules of a process, a host, a device: reading them, sharing them out, and saying how sure we are."""

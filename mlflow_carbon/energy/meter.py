@@ -1,0 +1,99 @@
+"""What a meter is: something that knows how many joules one part of the host has used since it was opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from mlflow_carbon.units import Range
+
+
+class Method(str, Enum):
+    """How a figure came about, best first."""
+
+    COUNTER = "counter"
+    """A hardware energy counter (NVML total energy, RAPL)."""
+    SAMPLED = "sampled"
+    """Power read many times a second and integrated."""
+    MODELLED = "modelled"
+    """Computed from load and data-sheet values; always a wide range."""
+    DECLARED = "declared"
+    """Stated by the user."""
+    MISSING = "missing"
+    """Not known; the reason stands beside it. Never 0."""
+
+
+class Component(str, Enum):
+    """The part of the host a meter covers."""
+
+    GPU = "gpu"
+    CPU = "cpu"
+    DRAM = "dram"
+    MODULE = "module"
+    """CPU and GPU on one board behind one sensor (GH200)."""
+    SYSTEM = "system"
+    """The whole machine at the wall."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Joules since the meter was opened, at one moment of the monotonic clock.
+
+    ``energy_j`` never decreases, bound by bound. For counters the three bounds are
+    equal: the sensor's own error is added when a run is accounted for.
+    """
+
+    at_ns: int
+    energy_j: Range
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A meter that could not be read at ``at_ns``, and why."""
+
+    at_ns: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MeterInfo:
+    """What stays the same about a meter while it is open."""
+
+    id: str
+    """Stable across runs: ``nvml:GPU-<uuid>``, ``rapl:package-0``, ``model:cpu``."""
+    component: Component
+    method: Method
+    describe: str
+    """For a person: ``NVIDIA H200 (NVML energy counter)``."""
+    period_s: float = 1.0
+    """Longest time between readings that keeps the figure right (half a wrap, sampling rate)."""
+    sensor_error: float = 0.0
+    """Relative error of the sensor itself; ``sensor_note`` says where the value is from."""
+    sensor_note: str = ""
+    contains: tuple[str, ...] = ()
+    """Ids of meters whose energy is already inside this one."""
+    owned: bool = False
+    """The figure is this process tree's own (a model from its CPU time), not the whole device's."""
+
+
+class Meter(Protocol):
+    """A source of readings. ``read`` never raises: what goes wrong is a ``Gap``."""
+
+    @property
+    def info(self) -> MeterInfo:
+        """Identity, method and error terms."""
+
+    def read(self) -> Reading | Gap:
+        """The joules so far; must return within a second or be read from a thread of its own."""
+
+    def close(self) -> None:
+        """Release the handle; reading afterwards is a ``Gap``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unmeasured:
+    """A component that no meter covers on this host, and why."""
+
+    component: Component
+    reason: str

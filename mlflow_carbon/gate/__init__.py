@@ -1,0 +1,1 @@
+"""The model registry refuses what its policy does not allow."""

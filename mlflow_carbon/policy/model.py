@@ -1,0 +1,232 @@
+"""The parts of a policy pack, after its file was read and found sound.
+
+Answers are three-valued (Kleene): true, false, unknown. Seven states tell a reader
+what that means; see ``State``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from enum import Enum
+
+from mlflow_carbon.errors import Location
+from mlflow_carbon.evidence.model import SubjectKind
+
+
+class State(str, Enum):
+    """The answer of a rule for a subject."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    NO_EVIDENCE = "no_evidence"
+    """What the rule needs is not on record. Never a pass."""
+    NOT_APPLICABLE = "not_applicable"
+    """The rule's ``when`` is false for this subject."""
+    NEEDS_ATTESTATION = "needs_attestation"
+    """Only a named person can answer, and none has, or the answer expired."""
+    WAIVED = "waived"
+    """Suppressed by a waiver in force; the finding keeps the state underneath."""
+    ERROR = "error"
+    """The rule could not be evaluated: a value of the wrong type. Never silent."""
+
+
+class Severity(str, Enum):
+    """How much a failure matters."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+    @property
+    def rank(self) -> int:
+        """0 for critical to 3 for low."""
+        return list(Severity).index(self)
+
+
+class Relation(str, Enum):
+    """How a rule bears on a control of a framework. There is no word for "fulfils": a rule is evidence."""
+
+    SUPPORTS = "supports"
+    PARTIALLY_SUPPORTS = "partially-supports"
+    INFORMS = "informs"
+
+
+@dataclass(frozen=True, slots=True)
+class ControlRef:
+    """``nist-ai-rmf/MEASURE-2.12`` and how the rule bears on it."""
+
+    framework: str
+    control: str
+    relation: Relation
+
+
+Operand = bool | int | float | str | tuple[int | float | str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compare:
+    """A leaf: one fact, one operator, one operand (parameters already put in)."""
+
+    fact: str
+    operator: str
+    operand: Operand
+    at: Location
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """True when every part is true."""
+
+    parts: tuple[Condition, ...]
+    at: Location
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """True when one part is true."""
+
+    parts: tuple[Condition, ...]
+    at: Location
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """True when the part is false; unknown stays unknown."""
+
+    part: Condition
+    at: Location
+
+
+@dataclass(frozen=True, slots=True)
+class ForEach:
+    """Every member (``datasets``) must meet the condition. No members at all is unknown."""
+
+    members: str
+    condition: Condition
+    at: Location
+
+
+Condition = Compare | All | AnyOf | Not | ForEach
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attest:
+    """Answered by a named person's attestation about the model version, not by data."""
+
+    statement: str
+    """Its identifier, e.g. ``intended-use-reviewed``."""
+    asks: str
+    """What the person states, as a sentence."""
+    max_age_days: int | None
+    at: Location
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleTest:
+    """A case inside the pack: given these facts, the rule must answer so."""
+
+    name: str
+    given: Mapping[str, object]
+    members: Mapping[str, tuple[Mapping[str, object], ...]]
+    expect: State
+    at: Location
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A value the user of a pack may set, within its bounds."""
+
+    name: str
+    type: str
+    value: Operand
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    describe: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """One fact a rule looked at: what was expected, what was seen (``None``: missing), and where."""
+
+    fact: str
+    expected: str
+    observed: str | None
+    read_from: str
+    at: Location
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One check. Exactly one of ``condition`` and ``attest`` is set."""
+
+    id: str
+    title: str
+    severity: Severity
+    scope: SubjectKind
+    rationale: str
+    controls: tuple[ControlRef, ...]
+    when: Condition | None
+    condition: Condition | None
+    attest: Attest | None
+    on_missing: State
+    """The state when the answer is unknown: ``no_evidence`` or ``fail``."""
+    finding: str
+    """Sentence with ``{metric:NAME}``, ``{tag:NAME}``, ``{dataset:NAME}``, ``{param:NAME}`` places."""
+    remediation: str
+    does_not_show: str
+    tests: tuple[RuleTest, ...]
+    at: Location
+    baseline_alias: str = ""
+    """For scope ``pair``: the alias whose version is the baseline."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What the registry protects, and from which severity on an unmet rule blocks."""
+
+    aliases: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    """Patterns with ``*``, compared without regard to case."""
+    blocks_at: Severity = Severity.HIGH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiver:
+    """Somebody's accepted exception; without force after the end of ``expires`` (UTC)."""
+
+    id: str
+    rules: tuple[str, ...]
+    match: Condition | None
+    reason: str
+    requested_by: str
+    approved_by: str
+    approved_on: date
+    expires: date
+    ticket: str
+    at: Location
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """A policy file."""
+
+    id: str
+    version: str
+    title: str
+    owner: str
+    describe: str
+    frameworks: tuple[str, ...]
+    parameters: Mapping[str, Parameter]
+    rules: tuple[Rule, ...]
+    waivers: tuple[Waiver, ...] = ()
+    gate: Gate | None = None
+    file: str = ""
+    sha256: str = ""
+    """Of the file's bytes."""
+    loosened: tuple[str, ...] = field(default_factory=tuple)
+    """What this pack relaxes of the pack it extends, one sentence each."""

@@ -1,0 +1,1 @@
+"""The audit as documents: one file per format, all from one Document."""

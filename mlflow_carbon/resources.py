@@ -1,0 +1,27 @@
+"""The files shipped with the package, in a wheel and in a checkout alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+
+
+def _shipped(folder: str) -> Path:
+    installed = _PACKAGE / folder
+    return installed if installed.is_dir() else _PACKAGE.parent / folder
+
+
+def policies() -> Path:
+    """The folder of shipped policies: ``packs/``, ``frameworks/``, ``schema/``."""
+    return _shipped("policies")
+
+
+def templates() -> Path:
+    """The folder of report, web and init templates."""
+    return _shipped("templates")
+
+
+def carbon_data() -> Path:
+    """The folder of emission factor and hardware tables (CSV)."""
+    return _PACKAGE / "carbon" / "data"

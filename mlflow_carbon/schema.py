@@ -1,0 +1,125 @@
+"""The names and units of everything written on a run: where the recording and the auditing half meet.
+
+A name never changes meaning. What is added raises ``SCHEMA_VERSION``.
+"""
+
+from __future__ import annotations
+
+SCHEMA_VERSION = 1
+
+PREFIX_METRIC = "carbon/"
+PREFIX = "mlflow_carbon."
+"""Of every tag, param and dataset input tag we write."""
+
+
+class Metric:
+    """Metrics; the unit is in the name. ``low`` and ``high`` bound the figure at about 95 %."""
+
+    ENERGY_KWH = "carbon/energy_kwh"
+    ENERGY_KWH_LOW = "carbon/energy_kwh_low"
+    ENERGY_KWH_HIGH = "carbon/energy_kwh_high"
+    BOUNDARY_ENERGY_KWH = "carbon/boundary_energy_kwh"
+    """Energy of all reserved devices while the run ran; what ISO/IEC 21031 (SCI) asks for."""
+    GPU_ENERGY_KWH = "carbon/gpu_energy_kwh"
+    CPU_ENERGY_KWH = "carbon/cpu_energy_kwh"
+    DRAM_ENERGY_KWH = "carbon/dram_energy_kwh"
+    POWER_W = "carbon/power_w"
+    """A series: mean power since the point before."""
+    EMISSIONS_KG = "carbon/emissions_kg"
+    EMISSIONS_KG_LOW = "carbon/emissions_kg_low"
+    EMISSIONS_KG_HIGH = "carbon/emissions_kg_high"
+    COVERAGE = "carbon/coverage"
+    """Measured share of the run's wall time, 0 to 1."""
+    LARGEST_GAP_S = "carbon/largest_gap_s"
+
+
+class Tag:
+    """Run tags. All values are text; lists are JSON."""
+
+    SCHEMA = "mlflow_carbon.schema"
+    VERSION = "mlflow_carbon.version"
+    """Version of the plugin that wrote the record."""
+    STATUS = "mlflow_carbon.status"
+    """One of ``STATUSES``."""
+    EXIT = "mlflow_carbon.exit"
+    """How the run ended as we saw it: finished | failed | killed | exception | process-exit | recovered."""
+    TREE = "mlflow_carbon.tree"
+    """``inclusive``: a parent's figure contains what its children used at the same time."""
+    GRADE = "mlflow_carbon.grade"
+    """A (counters, coverage >= 95 %) to D (modelled)."""
+    METHOD = "mlflow_carbon.method"
+    """The method behind most of the energy: counter | sampled | modelled | declared | missing."""
+    METHODS = "mlflow_carbon.methods"
+    """JSON object: component -> method."""
+    NOT_MEASURED = "mlflow_carbon.not_measured"
+    """JSON object: component -> reason."""
+    HARDWARE = "mlflow_carbon.hardware"
+    REGION = "mlflow_carbon.region"
+    REGION_SOURCE = "mlflow_carbon.region_source"
+    """How the region is known: setting | evidence | provider | guess | unknown."""
+    FACTOR = "mlflow_carbon.factor"
+    """Carbon intensity of electricity in gCO2e/kWh."""
+    FACTOR_SOURCE = "mlflow_carbon.factor_source"
+    FACTOR_YEAR = "mlflow_carbon.factor_year"
+    FACTOR_BASIS = "mlflow_carbon.factor_basis"
+    """``lifecycle, annual average, location-based`` and the like."""
+    FACTOR_LICENSE = "mlflow_carbon.factor_license"
+    FACTOR_TABLE_SHA256 = "mlflow_carbon.factor_table_sha256"
+    PUE = "mlflow_carbon.pue"
+    """Power usage effectiveness if one was set; never folded into a figure."""
+    DATASETS = "mlflow_carbon.datasets"
+    """JSON list, one short record per dataset used: name, digest, context, sha256, rows, license."""
+    DATA_CONFLICT = "mlflow_carbon.data_conflict"
+    """Names of datasets used in two roles in one run (training and testing), JSON list."""
+    PROJECT = "mlflow_carbon.project"
+    PHASE = "mlflow_carbon.phase"
+    INTENDED_USE = "mlflow_carbon.intended_use"
+    OWNER = "mlflow_carbon.owner"
+    CARD_PREFIX = "mlflow_carbon.card."
+    """+ first 16 hex digits of a dataset's sha256: its card as JSON, declared after the run."""
+
+
+STATUSES = ("measuring", "measured", "partial", "not-measured", "truncated")
+"""``partial``: coverage under 90 %. ``not-measured``: a retrospective run, nothing ran while we watched.
+``truncated``: the process died; energy up to its last tick."""
+
+
+class Param:
+    """Write-once values."""
+
+    EVIDENCE_SHA256 = "mlflow_carbon.evidence_sha256"
+
+
+class InputTag:
+    """Tags of a dataset input; at most 500 characters each."""
+
+    CONTEXT = "mlflow.data.context"
+    SHA256 = "mlflow_carbon.sha256"
+    """Of the full content in canonical form (see docs/provenance.md), 64 hex digits."""
+    HASH_SCOPE = "mlflow_carbon.hash_scope"
+    """``full``, or ``sampled: N of M rows``."""
+    ROWS = "mlflow_carbon.rows"
+    LICENSE = "mlflow_carbon.license"
+    """SPDX expression, or LicenseRef-*."""
+    ORIGIN = "mlflow_carbon.origin"
+    COLLECTED = "mlflow_carbon.collected"
+    SENSITIVE = "mlflow_carbon.sensitive"
+    """``none`` or the declared classes of personal data."""
+    DECLARED_BY = "mlflow_carbon.declared_by"
+
+
+class Artifact:
+    """Paths in the run's artifacts."""
+
+    EVIDENCE = "mlflow_carbon/evidence.json"
+    PROVENANCE = "mlflow_carbon/provenance.json"
+
+
+class RegistryTag:
+    """Tags of registered models and model versions that people or the auditor set."""
+
+    OWNER = "owner"
+    PURPOSE = "purpose"
+    RISK_TIER = "risk_tier"
+    ATTESTATION_PREFIX = "mlflow_carbon.attestation."
+    """+ statement: JSON of an attestation, on a model version."""
