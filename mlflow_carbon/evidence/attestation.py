@@ -61,26 +61,31 @@ def from_text(text: str, *, statement: str, name: str, version: str) -> Attestat
             return f"it is about {record['model']!r} version {record['version']!r}"
         if record["statement"] != statement:
             return f"it states {record['statement']!r}"
-        made_at, expires = _moment(record["made_at"]), record.get("expires_at")
-        words = [record[key] for key in ("by", "role", "reason")]
-        reference = record.get("reference", "")
-        if not all(isinstance(word, str) and word.strip() for word in words):
-            return "it does not say who, in which role, and why"
-        if not isinstance(reference, str):
-            return "its reference is not text"
-        return Attestation(
-            statement=statement,
-            by=words[0],
-            role=words[1],
-            made_at=made_at,
-            expires_at=None if expires is None else _moment(expires),
-            reason=words[2],
-            reference=reference,
-        )
+        return _attestation(record)
     except KeyError as missing:
         return f"it has no {missing.args[0]}"
     except (ValueError, TypeError, RecursionError) as error:
         return f"it cannot be read: {error}"
+
+
+def _attestation(record: Mapping[str, object]) -> Attestation:
+    expires = record.get("expires_at")
+    return Attestation(
+        statement=str(record["statement"]),
+        by=_words(record, "by"),
+        role=_words(record, "role"),
+        made_at=_moment(record["made_at"]),
+        expires_at=None if expires is None else _moment(expires),
+        reason=_words(record, "reason"),
+        reference=str(record.get("reference", "")),
+    )
+
+
+def _words(record: Mapping[str, object], key: str) -> str:
+    value = record[key]
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{key!r} says nothing")
+    return value
 
 
 def in_tags(tags: Mapping[str, str], name: str, version: str) -> tuple[Attestation, ...]:
