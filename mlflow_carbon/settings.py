@@ -78,6 +78,12 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     return Settings(**values)  # type: ignore[arg-type]
 
 
+def gate_policy(environ: Mapping[str, str] | None = None) -> str | None:
+    """The gate's policy alone: readable even when another setting is broken, which must not open the gate."""
+    source = os.environ if environ is None else environ
+    return source.get(ENV_PREFIX + "GATE_POLICY") or None
+
+
 def is_server_process(environ: Mapping[str, str] | None = None) -> bool:
     """Whether this is a process of ``mlflow server``, which never measures."""
     source = os.environ if environ is None else environ
