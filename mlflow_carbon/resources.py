@@ -25,3 +25,8 @@ def templates() -> Path:
 def carbon_data() -> Path:
     """The folder of emission factor and hardware tables (CSV)."""
     return _PACKAGE / "carbon" / "data"
+
+
+def examples() -> Path:
+    """The folder of runnable examples; a wheel holds those that the demo runs."""
+    return _shipped("examples")

@@ -1,0 +1,51 @@
+# `make demo` shows the whole product; `make test` passes the tests. Both set up .venv first.
+.DEFAULT_GOAL := help
+.PHONY: help setup pango demo test check format examples bench wheel wheel-check clean
+
+BIN := .venv/bin
+READY := .venv/.ready
+
+help: ## Show the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml uv.lock .ci/setup
+	@echo "Setting up .venv (a few minutes the first time)"
+	@sh .ci/setup
+
+setup: $(READY) ## Set up .venv from the lock file
+
+pango: $(READY)
+	@sh .ci/pango
+
+demo: $(READY) pango ## Record, audit and gate on real data; writes .demo/
+	@$(BIN)/mlflow-carbon demo --out .demo
+
+test: $(READY) pango ## Run all tests
+	$(BIN)/pytest
+
+check: $(READY) ## Style, types, import directions, lock file
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/uv lock --check --quiet
+
+format: $(READY) ## Format the code
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+examples: $(READY) pango ## Run every example
+	$(BIN)/pytest tests/examples
+
+bench: $(READY) ## Run the benchmarks (minutes)
+	for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+wheel: $(READY) ## Build the wheel into dist/
+	rm -rf dist
+	$(BIN)/uv build --quiet --wheel --out-dir dist
+
+wheel-check: wheel pango ## Install the wheel into an empty environment and run its command line there
+	$(BIN)/python .ci/wheel_check.py dist/*.whl
+
+clean: ## Remove what make made
+	rm -rf .venv .demo dist
