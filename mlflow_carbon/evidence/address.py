@@ -1,0 +1,182 @@
+"""Where a store is: its address made fit to print, and a bounded look whether it can be read as it is.
+
+MLflow itself creates a missing SQLite file, creates a missing folder and migrates an old schema
+when it opens a store. An audit must not change what it audits, so all three are refused here first.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import sqlite3
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import sqlalchemy
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from mlflow_carbon.errors import StoreError
+
+CONNECT_TIMEOUT_S = 5.0
+
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+_PORTS = {"http": 80, "https": 443}
+_SECRET = re.compile(r"(?i)([?&;](?:\w*password|\w*passwd|\w*token|\w*secret|pwd)=)[^&;]*")
+_USERINFO = re.compile(r"(?s)^([^:/?#]+://[^/@:]*):.*@")
+
+
+def redacted(uri: str) -> str:
+    """The address with every password and token replaced by ``***``.
+
+    Text up to the last ``@`` counts as the password: one that contains ``@`` or ``/`` unquoted
+    is no valid address, and still must not be printed.
+    """
+    return _SECRET.sub(r"\1***", _USERINFO.sub(r"\1:***@", uri))
+
+
+def scheme_of(uri: str) -> str:
+    """``postgresql`` for ``postgresql+psycopg2://...``; empty for a plain path."""
+    head, found, _ = uri.partition(":")
+    return head.split("+")[0].lower() if found and re.fullmatch(r"[A-Za-z][\w+.-]+", head) else ""
+
+
+def probe(uri: str) -> None:
+    """Check within some seconds that the store is there and can be opened unchanged.
+
+    Raises:
+        StoreError: it is not; says what to do.
+    """
+    scheme = scheme_of(uri)
+    if scheme in _PORTS:
+        _probe_server(uri, scheme)
+    elif scheme == "sqlite":
+        _probe_revision(uri, _sqlite_revision(sqlite_path(uri)))
+    elif scheme in DATABASES:
+        _probe_revision(uri, _database_revision(uri, scheme))
+    elif scheme in ("", "file"):
+        _probe_folder(uri)
+
+
+def sqlite_path(uri: str) -> Path:
+    """The file behind ``sqlite:///...``.
+
+    Raises:
+        StoreError: the address names no file.
+    """
+    database = _url(uri).database
+    if not database or database == ":memory:":
+        raise StoreError(f"{uri}: names no database file. Write sqlite:////absolute/path/mlflow.db")
+    return Path(unquote(database))
+
+
+def without_secrets(uri: str, text: str) -> str:
+    """``text`` (a driver's message) without the password that stands in ``uri``."""
+    parts = urlsplit(uri) if "://" in uri else None
+    for secret in {parts.password, unquote(parts.password)} if parts and parts.password else ():
+        text = text.replace(secret, "***")
+    return redacted(text.replace(uri, redacted(uri)))
+
+
+def _url(uri: str) -> sqlalchemy.URL:
+    try:
+        return sqlalchemy.make_url(uri)
+    except (ArgumentError, ValueError):
+        raise StoreError(
+            f"{redacted(uri)}: is not a valid address. Write for example sqlite:////path/mlflow.db, "
+            "postgresql://user@host/database or https://mlflow.example.org; special characters "
+            "in a password are written as %XX."
+        ) from None
+
+
+def _probe_server(uri: str, scheme: str) -> None:
+    shown = redacted(uri)
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname, parts.port or _PORTS[scheme]
+    except ValueError as error:
+        raise StoreError(f"{shown}: is not a valid address: {error}.") from None
+    if not host:
+        raise StoreError(f"{shown}: names no host. Write for example https://mlflow.example.org")
+    try:
+        socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise StoreError(
+            f"{shown}: no MLflow server answers at {host} port {port} "
+            f"({error.strerror or error}). Start it, or check the address and the network."
+        ) from None
+
+
+def _probe_folder(uri: str) -> None:
+    folder = Path(unquote(urlsplit(uri).path) if uri.startswith("file:") else uri)
+    if folder.is_file():
+        raise StoreError(
+            f"{uri}: is a file. For a SQLite store write sqlite:///{folder.absolute()}"
+        )
+    if not folder.is_dir():
+        raise StoreError(f"{uri}: there is no such folder.")
+
+
+def _sqlite_revision(path: Path) -> str | None:
+    if not path.is_file():
+        raise StoreError(f"{path}: there is no such database file; nothing was created.")
+    try:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=CONNECT_TIMEOUT_S
+        )
+        try:
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error):
+            return None
+        raise StoreError(
+            f"{path}: {error}. Check that the file may be read and that no other program holds it."
+        ) from None
+    except sqlite3.DatabaseError as error:
+        raise StoreError(f"{path}: {error}. Restore the file from a backup.") from None
+    return str(row[0]) if row else None
+
+
+def _database_revision(uri: str, scheme: str) -> str | None:
+    timeout = {"connect_timeout": int(CONNECT_TIMEOUT_S)}
+    arguments = timeout if scheme in ("postgresql", "mysql") else {}
+    try:
+        engine = sqlalchemy.create_engine(_url(uri), connect_args=arguments)
+        try:
+            with engine.connect() as connection:
+                if not sqlalchemy.inspect(connection).has_table("alembic_version"):
+                    return None
+                query = sqlalchemy.text("SELECT version_num FROM alembic_version")
+                found = connection.execute(query).scalar()
+                return None if found is None else str(found)
+        finally:
+            engine.dispose()
+    except ModuleNotFoundError as error:
+        raise StoreError(
+            f"{redacted(uri)}: the database driver {error.name} is not installed. "
+            f"Run: pip install {'psycopg2-binary' if error.name == 'psycopg2' else error.name}"
+        ) from None
+    except NoSuchModuleError:
+        raise StoreError(f"{redacted(uri)}: there is no database driver of this name.") from None
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise StoreError(
+            f"{redacted(uri)}: the database cannot be read ({without_secrets(uri, reason)}). "
+            "Check address, user, password and network."
+        ) from None
+
+
+def _probe_revision(uri: str, found: str | None) -> None:
+    from mlflow.store.db.utils import _get_latest_schema_revision  # costs 3 s: only when needed
+    from mlflow.version import VERSION
+
+    if found is None:
+        raise StoreError(f"{redacted(uri)}: holds no MLflow tables. Is it the right database?")
+    expected = _get_latest_schema_revision()
+    if found != expected:
+        raise StoreError(
+            f"{redacted(uri)}: the database has schema {found}, MLflow {VERSION} installed here uses "
+            f"{expected}. Opening it would migrate it, so it was left alone. Audit with the MLflow "
+            "version that wrote it, or upgrade a copy with `mlflow db upgrade`."
+        )
