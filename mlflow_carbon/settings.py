@@ -90,10 +90,40 @@ def is_server_process(environ: Mapping[str, str] | None = None) -> bool:
     return bool(source.get("_MLFLOW_SERVER_FILE_STORE") or source.get("_MLFLOW_SGI_NAME"))
 
 
+def may_measure(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether this process may measure at all; cheap, asked inside ``import mlflow``.
+
+    ``MLFLOW_CARBON_ENABLED=false`` is the operator's switch: no code turns it back on.
+    """
+    source = os.environ if environ is None else environ
+    switched_off = source.get(ENV_PREFIX + "ENABLED", "").strip().lower() in _FALSE
+    return not switched_off and not is_server_process(source)
+
+
 def inherited_run_id(environ: Mapping[str, str] | None = None) -> str | None:
     """The run that a parent process (``mlflow run``, a launcher) handed down, if any."""
     source = os.environ if environ is None else environ
     return source.get("MLFLOW_RUN_ID") or None
+
+
+REGION_HINTS = (
+    "TZ",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_EXECUTION_ENV",
+    "ECS_CONTAINER_METADATA_URI_V4",
+    "SM_TRAINING_ENV",
+    "CLOUD_ML_REGION",
+    "GOOGLE_CLOUD_REGION",
+    "CLOUDSDK_COMPUTE_REGION",
+    "REGION_NAME",
+)
+
+
+def region_hints(environ: Mapping[str, str] | None = None) -> Mapping[str, str]:
+    """The variables that can say where this machine is; see ``carbon/region.py`` for what they are worth."""
+    source = os.environ if environ is None else environ
+    return {name: source[name] for name in REGION_HINTS if source.get(name)}
 
 
 def spool_dir(settings: Settings, environ: Mapping[str, str] | None = None) -> Path:
@@ -107,3 +137,11 @@ def spool_dir(settings: Settings, environ: Mapping[str, str] | None = None) -> P
         return Path.home() / ".local" / "state" / "mlflow-carbon"
     except RuntimeError:  # no HOME and no passwd entry: common in containers
         return Path(tempfile.gettempdir()) / f"mlflow-carbon-{os.getuid()}"
+
+
+def child_environment(**changes: str) -> dict[str, str]:
+    """This process's environment for a child, with every MLflow and mlflow-carbon setting left out
+    but those given.
+    """
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    return kept | changes

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
+from mlflow_carbon.carbon import tables
+from mlflow_carbon.carbon.region import WORLD, Region
 from mlflow_carbon.units import Range
+
+YEAR_TO_YEAR = 0.175
+"""Least half-width of every factor: the 90th percentile of how much a country's value changes within one
+year (our table of countries, 2016 to 2025, without very small grids). A factor is a past year's average, the electricity was used later."""
+
+SPREAD_YEARS = 5
+
+Series = tuple[tuple[int, tables.Row], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +26,7 @@ class Factor:
     g_per_kwh: Range
     """Low and high from the published spread (last five years, or the spread of countries for the world)."""
     region: str
-    """ISO 3166 code, subregion key, or ``WORLD``."""
+    """ISO 3166 code, ``provider/region`` or ``WORLD``: the row that was used."""
     region_name: str
     region_source: str
     """setting | evidence | provider | guess | unknown; see ``region.py``."""
@@ -31,3 +43,145 @@ class Factor:
     """``average`` or ``marginal``."""
     table: str = ""
     table_sha256: str = ""
+    spread: str = ""
+    """How low and high came about."""
+    note: str = ""
+    """What else a reader must know: ``CO2 only, not CO2e``."""
+
+    @property
+    def basis_text(self) -> str:
+        """``lifecycle, annual average, location-based``: what the figure means, in one line."""
+        text = f"{self.basis}, annual {self.kind}, location-based"
+        return f"{text} ({self.note})" if self.note else text
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A row with its spread, before it is joined with the region and the source."""
+
+    table: str
+    code: str
+    row: tables.Row
+    g_per_kwh: Range
+    basis: str
+    spread: str
+    note: str = ""
+
+
+def factor_for(region: Region) -> Factor:
+    """The most specific published factor of a region: cloud region, province or state, country, world.
+
+    A country without a published value gets the world's value and says so; never a neighbour's.
+    """
+    found = (
+        _of_cloud_region(region.code)
+        or _of_subdivision(region.code)
+        or _of_country(region.code.partition("-")[0])
+        or _of_world()
+    )
+    source = tables.sources()[found.row["source_id"]]
+    reason = region.reason
+    if found.code == WORLD != region.code:
+        reason += f"; no published factor for {region.name or region.code}, so the world's is used"
+    return Factor(
+        g_per_kwh=found.g_per_kwh,
+        region=found.code,
+        region_name=found.row.get("name") or region.name,
+        region_source=region.source,
+        region_reason=reason,
+        source=source.attribution,
+        source_id=source.source_id,
+        year=int(found.row["year"]),
+        license=found.row["license"],
+        basis=found.basis,
+        table=f"{found.table}.csv",
+        table_sha256=tables.sha256(found.table),
+        spread=found.spread,
+        note=found.note,
+    )
+
+
+@cache
+def country_series() -> Mapping[str, Series]:
+    """Per country code the rows of all years, oldest first."""
+    series: dict[str, list[tuple[int, tables.Row]]] = {}
+    for row in tables.rows("grid_country"):
+        series.setdefault(row["code"], []).append((int(row["year"]), row))
+    return {code: tuple(sorted(years, key=lambda pair: pair[0])) for code, years in series.items()}
+
+
+def _widened(low: float, mid: float, high: float) -> Range:
+    return Range(min(low, mid * (1 - YEAR_TO_YEAR)), mid, max(high, mid * (1 + YEAR_TO_YEAR)))
+
+
+def _of_country(code: str) -> _Found | None:
+    series = country_series().get(code)
+    if not series:
+        return None
+    recent = [float(row["g_per_kwh"]) for _, row in series[-SPREAD_YEARS:]]
+    first, last = series[-SPREAD_YEARS:][0][0], series[-1][0]
+    return _Found(
+        table="grid_country",
+        code=code,
+        row=series[-1][1],
+        g_per_kwh=_widened(min(recent), recent[-1], max(recent)),
+        basis="lifecycle",
+        spread=f"lowest and highest year of {first} to {last}, at least 17.5 % either way",
+        note="very small grid, rounding shows" if series[-1][1]["flag"] == "tiny_grid" else "",
+    )
+
+
+def _of_subdivision(code: str) -> _Found | None:
+    row = next((row for row in tables.rows("grid_subnational") if row["code"] == code), None)
+    if row is None:
+        return None
+    mid = float(row["g_per_kwh"])
+    low, high, spread = mid, mid, "17.5 % either way: usual change within a year"
+    country = _of_country(code.partition("-")[0])
+    if "ignores imports" in row["note"] and country is not None:
+        low, high = min(low, country.g_per_kwh.mid), max(high, country.g_per_kwh.mid)
+        spread = "from the area's own generation to the country's mix, at least 17.5 % either way"
+    return _Found(
+        table="grid_subnational",
+        code=code,
+        row=row,
+        g_per_kwh=_widened(low, mid, high),
+        basis=row["basis"],
+        spread=spread,
+        note=row["note"],
+    )
+
+
+def _of_cloud_region(code: str) -> _Found | None:
+    provider, _, name = code.partition("/")
+    for row in tables.rows("cloud_regions"):
+        if row["provider"] == provider and row["region"] == name:
+            break
+    else:
+        return None
+    if not row["provider_g_per_kwh"]:
+        return _of_subdivision(row["subdivision"]) or _of_country(row["country"])
+    mid = float(row["provider_g_per_kwh"])
+    return _Found(
+        table="cloud_regions",
+        code=code,
+        row=row,
+        g_per_kwh=_widened(mid, mid, mid),
+        basis="direct",
+        spread="17.5 % either way: usual change within a year",
+        note="published by the provider for this region",
+    )
+
+
+def _of_world() -> _Found:
+    row = tables.rows("grid_world")[0]
+    latest = sorted(float(series[-1][1]["g_per_kwh"]) for series in country_series().values())
+    cut = round(0.025 * len(latest))
+    return _Found(
+        table="grid_world",
+        code=WORLD,
+        row=row,
+        g_per_kwh=Range(latest[cut], float(row["g_per_kwh"]), latest[-1 - cut]),
+        basis="lifecycle",
+        spread="from the 2.5th to the 97.5th percentile of countries",
+    )
