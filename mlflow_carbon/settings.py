@@ -100,6 +100,12 @@ def may_measure(environ: Mapping[str, str] | None = None) -> bool:
     return not switched_off and not is_server_process(source)
 
 
+def visible_gpus(environ: Mapping[str, str] | None = None) -> str | None:
+    """The GPUs that CUDA shows to this process (``CUDA_VISIBLE_DEVICES``); ``None``: all, empty: none."""
+    source = os.environ if environ is None else environ
+    return source.get("CUDA_VISIBLE_DEVICES")
+
+
 def inherited_run_id(environ: Mapping[str, str] | None = None) -> str | None:
     """The run that a parent process (``mlflow run``, a launcher) handed down, if any."""
     source = os.environ if environ is None else environ

@@ -1,0 +1,182 @@
+"""``mlflow-carbon doctor``: what works on this machine, what does not, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+
+from mlflow_carbon import __version__, settings
+from mlflow_carbon.errors import CarbonError
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the diagnosis. ``state``: ok | note | problem; ``todo`` is empty when all is well."""
+
+    area: str
+    state: str
+    found: str
+    todo: str = ""
+
+
+_MARKS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "problem": "[red]problem[/]"}
+
+
+def _versions() -> Iterator[Check]:
+    yield Check("mlflow-carbon", "ok", __version__)
+    try:
+        yield Check("MLflow", "ok", version("mlflow"))
+    except PackageNotFoundError:
+        yield Check("MLflow", "problem", "not installed", "pip install mlflow")
+
+
+def _recording(current: settings.Settings) -> Iterator[Check]:
+    if current.enabled:
+        yield Check("recording", "ok", "on: every run started by this Python is measured")
+    else:
+        yield Check("recording", "note", "off", "unset MLFLOW_CARBON_ENABLED to measure runs again")
+    folder = settings.spool_dir(current)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".doctor"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        yield Check(
+            "spool",
+            "problem",
+            f"{folder}: {error.strerror}",
+            "set MLFLOW_CARBON_SPOOL_DIR to a folder you may write to; until then a killed run "
+            "loses its energy",
+        )
+    else:
+        yield Check("spool", "ok", str(folder))
+
+
+def _meters(current: settings.Settings) -> Iterator[Check]:
+    from mlflow_carbon.energy.discover import discover
+
+    found = discover(current)
+    yield Check("hardware", "ok", found.hardware)
+    for meter in found.meters:
+        info = meter.info
+        state = "ok" if info.method.value in ("counter", "sampled") else "note"
+        yield Check(
+            f"energy: {info.component.value}", state, f"{info.method.value}: {info.describe}"
+        )
+        meter.close()
+    for missing in found.unmeasured:
+        yield Check(f"energy: {missing.component.value}", "note", f"not measured: {missing.reason}")
+
+
+def _carbon(current: settings.Settings) -> Iterator[Check]:
+    from mlflow_carbon.carbon.intensity import factor_for
+    from mlflow_carbon.carbon.region import find_region
+
+    region = find_region(current)
+    factor = factor_for(region)
+    todo = ""
+    if region.source not in ("setting", "evidence"):
+        todo = "set MLFLOW_CARBON_REGION (FR, US-CA, aws/eu-west-3) to use the right factor"
+    yield Check(
+        "region",
+        "note" if todo else "ok",
+        f"{region.name} ({region.source}: {region.reason})",
+        todo,
+    )
+    spread = f"{factor.g_per_kwh.low:.0f} to {factor.g_per_kwh.high:.0f}"
+    yield Check(
+        "carbon factor",
+        "ok",
+        f"{factor.g_per_kwh.mid:.1f} gCO2e/kWh ({spread}), {factor.source}, {factor.year}, {factor.basis}",
+    )
+
+
+def _report() -> Iterator[Check]:
+    from mlflow_carbon.report.pango import pango_problem
+
+    problem = pango_problem()
+    if problem is None:
+        yield Check("PDF report", "ok", "WeasyPrint and Pango work")
+    else:
+        yield Check("PDF report", "problem", "Pango is missing; HTML and JSON still work", problem)
+
+
+def _store(uri: str | None) -> Iterator[Check]:
+    if uri is None:
+        yield Check("store", "note", "not asked for", "mlflow-carbon doctor --store URI tries one")
+        return
+    from mlflow_carbon.evidence.store import open_store
+
+    try:
+        store = open_store(uri)
+    except CarbonError as error:
+        yield Check("store", "problem", str(error))
+    else:
+        yield Check("store", "ok", f"{store.shown} answers")
+
+
+def _gate(current: settings.Settings) -> Iterator[Check]:
+    if current.gate_policy is None:
+        yield Check(
+            "gate",
+            "note",
+            "off",
+            "set MLFLOW_CARBON_GATE_POLICY=promotion-gate for `mlflow server`",
+        )
+        return
+    from mlflow_carbon.policy.load import load_pack
+
+    try:
+        pack = load_pack(current.gate_policy)
+    except CarbonError as error:
+        yield Check(
+            "gate", "problem", str(error), "protected names stay closed until this is mended"
+        )
+    else:
+        yield Check("gate", "ok", f"{pack.id} {pack.version}")
+
+
+def _diagnose(store: str | None) -> list[Check]:
+    checks = list(_versions())
+    try:
+        current = settings.load()
+    except CarbonError as error:
+        return [*checks, Check("settings", "problem", str(error))]
+    parts: list[Callable[[], Iterator[Check]]] = [
+        lambda: _recording(current),
+        lambda: _meters(current),
+        lambda: _carbon(current),
+        _report,
+        lambda: _store(store),
+        lambda: _gate(current),
+    ]
+    for part in parts:
+        checks.extend(part())
+    return checks
+
+
+@click.command()
+@click.option("--store", metavar="URI", help="MLflow tracking store or server to try.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def command(store: str | None, as_json: bool) -> None:
+    """Say what can be measured here, what not, and why. Exit code 1 if something is broken."""
+    checks = _diagnose(store)
+    if as_json:
+        click.echo(json.dumps([asdict(check) for check in checks], indent=2))
+    else:
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        for check in checks:
+            todo = f"\n[dim]-> {escape(check.todo)}[/]" if check.todo else ""
+            table.add_row(_MARKS[check.state], escape(check.area), escape(check.found) + todo)
+        Console().print(table)
+    if any(check.state == "problem" for check in checks):
+        raise click.exceptions.Exit(1)
