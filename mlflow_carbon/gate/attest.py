@@ -1,0 +1,85 @@
+"""What people put on record after the run: a statement about a version, a card about a dataset."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from mlflow_carbon.errors import DataError
+from mlflow_carbon.evidence.attestation import tag_key, to_text
+from mlflow_carbon.evidence.model import Attestation
+from mlflow_carbon.schema import InputTag, Tag
+
+
+def record_statement(registry: Any, name: str, version: str, attestation: Attestation) -> str:
+    """Write the attestation on the version, in place of an earlier one of that name; returns the tag's key.
+
+    Raises:
+        DataError: the statement's identifier cannot be used, or it expires before it is made.
+    """
+    key = tag_key(attestation.statement)
+    if attestation.expires_at is not None and attestation.expires_at <= attestation.made_at:
+        raise DataError(
+            f"{attestation.statement}: it expires on {attestation.expires_at.date()}, which is past. "
+            "Give a later --expires."
+        )
+    registry.set_model_version_tag(name, version, key, to_text(attestation, name, version))
+    return key
+
+
+def record_card(runs: Any, run_id: str, card: Mapping[str, str], declared_at: datetime) -> str:
+    """Write a dataset's card on the run that used the dataset; returns the tag's key.
+
+    The card's ``sha256`` ties it to a content; a card without one goes by the dataset's name,
+    as long as the run used one content under that name.
+
+    Raises:
+        DataError: the run did not use that content, or it is not known what the run used.
+    """
+    sha256 = _content(_inputs(runs.get_run(run_id)), run_id, card)
+    fields = {key: value for key, value in card.items() if value}
+    fields |= {"sha256": sha256, "declared_at": declared_at.isoformat(timespec="seconds")}
+    key = Tag.CARD_PREFIX + sha256[:16]
+    runs.set_tag(run_id, key, json.dumps(fields, ensure_ascii=False, sort_keys=True))
+    return key
+
+
+def _inputs(run: Any) -> list[tuple[str, str]]:
+    """(name, content sha256 or empty) of each dataset input."""
+    found = run.inputs.dataset_inputs if run.inputs is not None else []
+    return [
+        (
+            item.dataset.name,
+            next((tag.value for tag in item.tags if tag.key == InputTag.SHA256), ""),
+        )
+        for item in found
+    ]
+
+
+def _content(inputs: list[tuple[str, str]], run_id: str, card: Mapping[str, str]) -> str:
+    named, wanted = card["name"], card.get("sha256", "")
+    known = sorted({sha256 for _, sha256 in inputs if sha256})
+    if wanted:
+        if wanted in known:
+            return wanted
+        raise DataError(
+            f"The card of {named!r} describes content {wanted[:16]}..., which run {run_id} did not use. "
+            + _used(inputs)
+        )
+    contents = {sha256 for name, sha256 in inputs if name == named and sha256}
+    if len(contents) == 1:
+        return contents.pop()
+    many = "several contents" if contents else "no fingerprinted content"
+    raise DataError(
+        f"Run {run_id} used {many} under the name {named!r}, so the card cannot be tied to one. "
+        f"Give the card a sha256. {_used(inputs)}"
+    )
+
+
+def _used(inputs: list[tuple[str, str]]) -> str:
+    if not inputs:
+        return "It has no dataset on record."
+    listed = ", ".join(f"{name!r} ({sha256[:16] or 'no sha256'})" for name, sha256 in inputs)
+    return f"It used {listed}."
