@@ -51,10 +51,15 @@ def cli() -> None:
     """
 
 
-def main() -> None:
-    """Run the command line; every error we raise on purpose becomes its message and its exit code."""
+def run(command: click.Command, arguments: list[str] | None = None) -> None:
+    """Run a command; every error we raise on purpose becomes its message and its exit code."""
     try:
-        cli()
+        command.main(arguments, prog_name="mlflow-carbon")
     except CarbonError as error:
         click.echo(f"mlflow-carbon: {error}", err=True)
         sys.exit(error.exit_code)
+
+
+def main() -> None:
+    """The ``mlflow-carbon`` script."""
+    run(cli)
