@@ -84,7 +84,8 @@ class Lineage:
 def read_version(runs: Runs, registry: Registry, name: str, version: str) -> Evidence:
     """All that is known about a version: its own facts, its training run's, its lineage's.
 
-    ``members`` are ``datasets`` (of the training run) and ``training_run`` (that run, or nothing).
+    ``members`` are ``datasets`` (of the training run), ``training_run`` (that run, or nothing) and
+    ``lineage`` (every run behind the version).
 
     Raises:
         StoreError: there is no such version.
@@ -113,6 +114,7 @@ def read_version(runs: Runs, registry: Registry, name: str, version: str) -> Evi
         {
             "datasets": training.members["datasets"] if training else (),
             "training_run": (training,) if training else (),
+            "lineage": tuple(evidence.values()),
         },
         attestation.in_tags(found.tags, name, str(found.version)),
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import requests
@@ -23,7 +24,7 @@ from mlflow_carbon.evidence import lineage
 from mlflow_carbon.evidence.address import probe, redacted, without_secrets
 from mlflow_carbon.evidence.facts import run_evidence
 from mlflow_carbon.evidence.model import Evidence, Fact
-from mlflow_carbon.evidence.trees import text
+from mlflow_carbon.evidence.trees import moment_of, text
 from mlflow_carbon.schema import Tag
 
 _PAGE = 1_000
@@ -40,6 +41,16 @@ class Query:
     filter: str = ""
     """In MLflow's filter syntax."""
     models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredModel:
+    """A registered model and where its aliases point."""
+
+    evidence: Evidence
+    versions: Mapping[str, str]
+    """Number -> the run it says it comes from (or the empty text), oldest first."""
+    aliases: Mapping[str, str]
 
 
 def open_store(uri: str) -> Store:
@@ -109,8 +120,8 @@ class Store:
             ):
                 yield run_evidence(run, experiments[run.info.experiment_id])
 
-    def models(self, query: Query) -> Iterator[tuple[Evidence, tuple[str, ...]]]:
-        """Each registered model that is not a prompt, with its version numbers, oldest first.
+    def models(self, query: Query) -> Iterator[RegisteredModel]:
+        """Each registered model that is not a prompt.
 
         Raises:
             StoreError: a model asked for by name does not exist.
@@ -123,8 +134,11 @@ class Store:
             for model in found:
                 name = model.name.replace("'", "\\'")
                 versions = self._pages("search_model_versions", filter_string=f"name='{name}'")
-                numbers = sorted(int(one.version) for one in versions)
-                yield lineage.model_evidence(model, len(numbers)), tuple(map(str, numbers))
+                numbers = dict(sorted((int(one.version), one.run_id or "") for one in versions))
+                aliases = {alias: str(number) for alias, number in (model.aliases or {}).items()}
+                evidence = lineage.model_evidence(model, len(numbers))
+                run_ids = {str(number): run_id for number, run_id in numbers.items()}
+                yield RegisteredModel(evidence, run_ids, aliases)
 
     def version(self, name: str, version: str) -> Evidence:
         """One model version with its lineage."""
@@ -141,8 +155,11 @@ class Store:
                 return
 
 
-def has_ended(run: Evidence) -> bool:
+def has_ended(run: Evidence, as_of: datetime) -> bool:
     """Whether the run is over: MLflow says so, or our record of a killed process does."""
+    end = moment_of(run, "run.end_time")
+    if end is not None and end > as_of:
+        return False
     return text(run, "run.status") not in ("RUNNING", "SCHEDULED") or f"tag.{Tag.EXIT}" in run.facts
 
 

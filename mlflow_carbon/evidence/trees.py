@@ -48,7 +48,7 @@ def text(evidence: Evidence, fact: str) -> str:
     return found.value if found is not None and isinstance(found.value, str) else ""
 
 
-def time(evidence: Evidence, fact: str) -> datetime | None:
+def moment_of(evidence: Evidence, fact: str) -> datetime | None:
     """A moment, else ``None``."""
     found = evidence.facts.get(fact)
     return found.value if found is not None and isinstance(found.value, datetime) else None
@@ -140,8 +140,8 @@ def _contained(parent: Evidence, below: list[str], runs: Mapping[str, Evidence])
 
 
 def _ran_while(child: Evidence, parent: Evidence) -> bool:
-    starts = time(parent, "run.start_time"), time(child, "run.start_time")
-    ends = time(child, "run.end_time"), time(parent, "run.end_time")
+    starts = moment_of(parent, "run.start_time"), moment_of(child, "run.start_time")
+    ends = moment_of(child, "run.end_time"), moment_of(parent, "run.end_time")
     if None in starts or None in ends:
         return False
     return starts[0] - _CLOCK_SLACK <= starts[1] and ends[0] <= ends[1] + _CLOCK_SLACK  # type: ignore[operator]
