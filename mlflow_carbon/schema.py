@@ -31,6 +31,8 @@ class Metric:
     COVERAGE = "carbon/coverage"
     """Measured share of the run's wall time, 0 to 1."""
     LARGEST_GAP_S = "carbon/largest_gap_s"
+    DURATION_S = "carbon/duration_s"
+    """Wall time that ``coverage`` is a share of: all sessions of the run, without the pauses between them."""
 
 
 class Tag:
@@ -88,6 +90,8 @@ class Param:
     """Write-once values."""
 
     EVIDENCE_SHA256 = "mlflow_carbon.evidence_sha256"
+    """Of the bytes of ``Artifact.EVIDENCE``. A run that was resumed is sealed again: the second seal is
+    ``mlflow_carbon.evidence_sha256.2`` over ``mlflow_carbon/evidence.2.json``, which names the first."""
 
 
 class InputTag:

@@ -1,0 +1,160 @@
+"""From facts to the run in MLflow: what a push reads and writes, and in which order."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mlflow_carbon import schema
+from mlflow_carbon.carbon.intensity import Factor, factor_for
+from mlflow_carbon.carbon.region import find_region
+from mlflow_carbon.schema import Metric, Param, Tag
+from mlflow_carbon.settings import Settings
+from mlflow_carbon.tracking.facts import Base, Facts, Json, Origin
+from mlflow_carbon.tracking.ranks import is_launcher
+from mlflow_carbon.tracking.record import Record, Seal, build, seal
+from mlflow_carbon.tracking.spool import Spool
+from mlflow_carbon.tracking.spooled import sealed_line
+
+MS_PER_S = 1000.0
+
+
+@dataclass
+class Desk:
+    """What all pushes of a process share: the settings and, looked up once, the factor."""
+
+    settings: Settings
+
+    @cached_property
+    def factor(self) -> Factor:
+        """Of the place this process runs in."""
+        return factor_for(find_region(self.settings))
+
+
+def read_base(client: Any, run_id: str, origin: Origin, opened_at: datetime) -> Base:
+    """What stands on the run already, and how much of its time nobody watched. One ``get_run``."""
+    run = client.store.get_run(run_id)
+    metrics = {k: v for k, v in run.data.metrics.items() if k.startswith(schema.PREFIX_METRIC)}
+    steps = [
+        int(m.step)
+        for m in getattr(run.data, "_metric_objs", ())
+        if m.key.startswith(schema.PREFIX_METRIC)
+    ]
+    seals = sorted(
+        (k for k in run.data.params if k.startswith(Param.EVIDENCE_SHA256)),
+        key=lambda name: int(name.rpartition(".")[2]) if name != Param.EVIDENCE_SHA256 else 1,
+    )
+    unseen_s = 0.0
+    if not metrics and not is_launcher(run.data.tags) and origin is not Origin.CREATED:
+        until_ms = run.info.end_time or opened_at.timestamp() * MS_PER_S
+        unseen_s = max(0.0, (until_ms - run.info.start_time) / MS_PER_S)
+    return Base(
+        metrics=metrics,
+        step=max(steps, default=-1),
+        seals=len(seals),
+        seal=run.data.params[seals[-1]] if seals else "",
+        datasets=_earlier_datasets(run.data.tags.get(Tag.DATASETS, "")),
+        unseen_s=unseen_s,
+    )
+
+
+def _earlier_datasets(text: str) -> tuple[Json, ...]:
+    try:
+        found = json.loads(text) if text else []
+    except ValueError:  # somebody else wrote the tag
+        return ()
+    known = ("name", "digest")
+    return tuple(d for d in found if isinstance(d, dict) and all(k in d for k in known))
+
+
+def state_of_run(client: Any, run_id: str) -> Json:
+    """Params, metrics, tags and inputs as MLflow has them now, ours left out: what the seal covers."""
+    run = client.store.get_run(run_id)
+    inputs = getattr(getattr(run, "inputs", None), "dataset_inputs", None) or []
+    return {
+        "experiment_id": run.info.experiment_id,
+        "start_time_ms": run.info.start_time,
+        "params": {k: v for k, v in run.data.params.items() if not k.startswith(schema.PREFIX)},
+        "metrics": {
+            k: v for k, v in run.data.metrics.items() if not k.startswith(schema.PREFIX_METRIC)
+        },
+        "tags": {k: v for k, v in run.data.tags.items() if not k.startswith(schema.PREFIX)},
+        "inputs": [
+            {
+                "name": item.dataset.name,
+                "digest": item.dataset.digest,
+                "source_type": item.dataset.source_type,
+                "source": item.dataset.source,
+                "tags": {tag.key: tag.value for tag in item.tags},
+            }
+            for item in inputs
+        ],
+    }
+
+
+def push(client: Any, facts: Facts, desk: Desk, *, number: int, power_w: float | None) -> Record:
+    """Put the figures so far on the run; one ``log_batch``. ``facts.base`` must be known."""
+    record = build(facts, facts.base or Base(), desk.factor, desk.settings)
+    metrics = dict(record.metrics)
+    if power_w is not None:
+        metrics[Metric.POWER_W] = power_w
+    log(client, facts.run_id, metrics, record.tags, step=record.step + number)
+    return record
+
+
+def conclude(
+    client: Any, facts: Facts, desk: Desk, spool: Spool | None, *, number: int, now_s: float
+) -> None:
+    """The last push: figures, seal and evidence. The spool file goes once the run has everything.
+
+    The document is kept in the spool before it is sent: a second try sends the same bytes, as the
+    param that names them can be written only once.
+    """
+    base = facts.base or Base()
+    record = build(facts, base, desk.factor, desk.settings)
+    document = seal(facts, base, record, desk.factor, state_of_run(client, facts.run_id))
+    step = record.step + number
+    if spool is not None:
+        line = sealed_line(document.document.decode(), document.path, document.param, step)
+        spool.append(line, now_s=now_s)
+    deliver(client, facts.run_id, record, document, step=step)
+    if spool is not None:
+        spool.remove()
+
+
+def deliver(client: Any, run_id: str, record: Record, document: Seal, *, step: int) -> None:
+    """Send a sealed record: first all figures in one ``log_batch``, then the document."""
+    params = {document.param: document.sha256}
+    log(client, run_id, record.metrics, record.tags, step=step, params=params)
+    with tempfile.TemporaryDirectory(prefix="mlflow-carbon-") as scratch:
+        folder, _, name = document.path.rpartition("/")
+        file = Path(scratch) / name
+        file.write_bytes(document.document)
+        client.log_artifact(run_id, str(file), folder)
+
+
+def log(
+    client: Any,
+    run_id: str,
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+    *,
+    step: int,
+    params: Mapping[str, str] | None = None,
+) -> None:
+    """One ``log_batch`` straight on the store, past our own hooks and the client's async queue."""
+    from mlflow import entities
+
+    now_ms = int(datetime.now(timezone.utc).timestamp() * MS_PER_S)
+    client.store.log_batch(
+        run_id,
+        metrics=[entities.Metric(k, v, now_ms, step) for k, v in metrics.items()],
+        params=[entities.Param(k, v) for k, v in (params or {}).items()],
+        tags=[entities.RunTag(k, v) for k, v in tags.items()],
+    )

@@ -1,0 +1,166 @@
+"""Datasets on their way to a run: fingerprinted, described, and put on record in MLflow's own fields.
+
+MLflow keeps the first entry for a name and digest and drops later ones, so
+what we know must travel with the first; what it drops we still note (one
+dataset in two roles).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from mlflow_carbon.datasets.card import Card, find_card
+from mlflow_carbon.datasets.fingerprint import fingerprint
+from mlflow_carbon.datasets.record import DatasetRecord, Fingerprint
+from mlflow_carbon.schema import InputTag
+from mlflow_carbon.settings import Settings
+from mlflow_carbon.tracking.edge import harmless
+from mlflow_carbon.tracking.facts import Json
+
+TAG_LIMIT = 500
+"""Characters of a dataset input tag's value."""
+
+_OBJECT = "_mlflow_carbon_dataset"
+_TAGGED = ("license", "origin", "collected", "sensitive", "declared_by")
+_BYTES_PER_MB = 1_000_000
+
+
+def remember(entity: Any, dataset: Any) -> None:
+    """Keep the live dataset on the entity made from it until it is logged."""
+    entity.__dict__[_OBJECT] = dataset
+
+
+def card_folders(settings: Settings) -> tuple[Path, ...]:
+    """Where dataset cards are looked for: beside the script, in the working directory, where set."""
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    beside = [Path(script).parent] if script else []
+    chosen = [settings.dataset_cards] if settings.dataset_cards is not None else []
+    return tuple(dict.fromkeys([*beside, Path.cwd(), *chosen]))
+
+
+def enrich(
+    inputs: Iterable[Any], settings: Settings, folders: Sequence[Path]
+) -> tuple[list[Json], list[str]]:
+    """Describe MLflow's ``DatasetInput`` objects in place; returns the records and what could not be done."""
+    records: list[Json] = []
+    troubles: list[str] = []
+    for item in inputs:
+        with harmless("describe a dataset") as attempt:
+            record = _described(item, settings, folders)
+            _put_on(item, record)
+            records.append(to_json(record))
+        if attempt.failed:
+            troubles.append(attempt.failed)
+    return records, troubles
+
+
+def _described(item: Any, settings: Settings, folders: Sequence[Path]) -> DatasetRecord:
+    entity = item.dataset
+    live = entity.__dict__.pop(_OBJECT, None)
+    name, digest = str(entity.name), str(entity.digest)
+    found: Fingerprint | str = "only a description of the dataset was logged, not its content"
+    if live is not None:
+        with harmless("fingerprint a dataset") as attempt:
+            limit_bytes = int(settings.hash_limit_mb * _BYTES_PER_MB)
+            found = fingerprint(live, limit_bytes=limit_bytes)
+        found = attempt.failed or found
+    known = found if isinstance(found, Fingerprint) else None
+    card = _card(live, name, known, folders)
+    declared = _declared(card)
+    by = declared.get("declared_by", "")
+    return DatasetRecord(
+        name=name,
+        digest=digest,
+        context=_context(item),
+        fingerprint=known,
+        unfingerprinted="" if known is not None else str(found),
+        declared=declared,
+        declared_by={key: by for key in declared if key != "declared_by"},
+    )
+
+
+def _context(item: Any) -> str:
+    return next((str(tag.value) for tag in item.tags if tag.key == InputTag.CONTEXT), "")
+
+
+def _card(
+    live: object, name: str, known: Fingerprint | None, folders: Sequence[Path]
+) -> Card | None:
+    from mlflow_carbon.tracking.describe import described_in_code
+
+    card: Card | None = None
+    with harmless("read a dataset card"):
+        card = described_in_code(live, name)
+        if card is None:
+            card = find_card(name, known.sha256 if known else None, list(folders))
+    return card
+
+
+def _declared(card: Card | None) -> dict[str, str]:
+    if card is None:
+        return {}
+    values = {f.name: getattr(card, f.name) for f in fields(card)}
+    return {key: str(value) for key, value in values.items() if value not in (None, "", (), [])}
+
+
+def to_json(record: DatasetRecord) -> Json:
+    """The record as one flat object, for the evidence and the run tag."""
+    data: Json = {"name": record.name, "digest": record.digest, "context": record.context}
+    if record.fingerprint is not None:
+        data |= {
+            "sha256": record.fingerprint.sha256,
+            "rows": record.fingerprint.rows,
+            "hash_scope": record.fingerprint.scope,
+            "form": record.fingerprint.form,
+        }
+    else:
+        data["unfingerprinted"] = record.unfingerprinted
+    declared = {k: v for k, v in record.declared.items() if k not in ("name", "sha256")}
+    return data | declared
+
+
+def _put_on(item: Any, record: DatasetRecord) -> None:
+    """Input tags for machines; keys in the profile because MLflow's UI shows those."""
+    from mlflow.entities import InputTag as MlflowInputTag
+
+    values = _input_tags(record)
+    present = {tag.key for tag in item.tags}
+    new = [MlflowInputTag(k, v[:TAG_LIMIT]) for k, v in values.items() if k not in present]
+    item._tags = [*item.tags, *new]
+    entity = item.dataset
+    profile = _profile(entity.profile, values)
+    if profile is not None:
+        entity._profile = profile
+
+
+def _input_tags(record: DatasetRecord) -> dict[str, str]:
+    values: dict[str, str] = {}
+    if record.fingerprint is not None:
+        values[InputTag.SHA256] = record.fingerprint.sha256
+        values[InputTag.HASH_SCOPE] = record.fingerprint.scope
+        if record.fingerprint.rows is not None:
+            values[InputTag.ROWS] = str(record.fingerprint.rows)
+    names = {
+        "license": InputTag.LICENSE,
+        "origin": InputTag.ORIGIN,
+        "collected": InputTag.COLLECTED,
+        "sensitive": InputTag.SENSITIVE,
+        "declared_by": InputTag.DECLARED_BY,
+    }
+    values |= {names[key]: record.declared[key] for key in _TAGGED if record.declared.get(key)}
+    return values
+
+
+def _profile(existing: str | None, values: dict[str, str]) -> str | None:
+    """The profile with our keys added; ``None`` when it is not a JSON object and is left alone."""
+    profile = json.loads(existing) if existing else {}
+    if not isinstance(profile, dict):
+        return None
+    for key, value in values.items():
+        profile.setdefault(key, value)
+    return json.dumps(profile)

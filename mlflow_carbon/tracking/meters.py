@@ -1,0 +1,60 @@
+"""The meters of this process, looked for when the first run begins."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from mlflow_carbon.energy.ledger import RunEnergy
+from mlflow_carbon.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow_carbon.energy.sampler import Sampler
+
+
+class Meters:
+    """The sampler, made on first use: looking for hardware takes time that ``import mlflow`` must not."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing is looked for yet."""
+        self._settings = settings
+        self._sampler: Sampler | None = None
+        self._hardware = ""
+        self._lock = threading.Lock()
+
+    def open(self, run_id: str, parent_id: str | None) -> str:
+        """Begin to measure a run; returns the hardware in words."""
+        with self._lock:
+            if self._sampler is None:
+                from mlflow_carbon.energy.discover import discover
+                from mlflow_carbon.energy.sampler import Sampler
+
+                found = discover(self._settings)
+                self._hardware = found.hardware
+                self._sampler = Sampler(
+                    found.meters, found.unmeasured, period_s=self._settings.sample_period_s
+                )
+        self._sampler.open(run_id, parent_id)
+        return self._hardware
+
+    def account(self, run_id: str, *, last: bool) -> RunEnergy | None:
+        """What the run used so far; ``last`` ends it. ``None`` when it was never opened.
+
+        Raises:
+            KeyError: the run is not open.
+        """
+        if self._sampler is None:
+            return None
+        return self._sampler.close(run_id) if last else self._sampler.account(run_id)
+
+    def after_fork(self) -> None:
+        """In a forked child: forget the parent's runs and threads."""
+        self._lock = threading.Lock()
+        if self._sampler is not None:
+            self._sampler.after_fork()
+
+    def shutdown(self) -> None:
+        """Stop reading."""
+        if self._sampler is not None:
+            self._sampler.shutdown()
+            self._sampler = None

@@ -1,0 +1,328 @@
+"""From what was measured to what is written on the run: metrics, tags, the seal and its document. Pure functions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import rfc8785
+
+from mlflow_carbon import __version__, schema
+from mlflow_carbon.carbon.emissions import emissions_g
+from mlflow_carbon.carbon.intensity import Factor
+from mlflow_carbon.energy.ledger import RunEnergy
+from mlflow_carbon.energy.meter import Component
+from mlflow_carbon.schema import Artifact, Metric, Param, Tag
+from mlflow_carbon.settings import Settings
+from mlflow_carbon.tracking.facts import Base, Exit, Facts, Json, energy_to_json, range_to_json
+from mlflow_carbon.units import G_PER_KG, kwh
+
+TAG_LIMIT = 8000
+"""Characters of a tag value; MLflow cuts longer ones without a word."""
+
+MEASURED_SHARE = 0.9
+"""Below this coverage a run is ``partial``."""
+
+WATCHED_SHARE = 0.1
+"""Below this share of its time watched, a run was logged after the fact: nothing to report."""
+
+_ADDED_UP = (
+    Metric.ENERGY_KWH,
+    Metric.ENERGY_KWH_LOW,
+    Metric.ENERGY_KWH_HIGH,
+    Metric.BOUNDARY_ENERGY_KWH,
+    Metric.GPU_ENERGY_KWH,
+    Metric.CPU_ENERGY_KWH,
+    Metric.DRAM_ENERGY_KWH,
+    Metric.EMISSIONS_KG,
+    Metric.EMISSIONS_KG_LOW,
+    Metric.EMISSIONS_KG_HIGH,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """The evidence document and its SHA-256, with the artifact path and the param that name them."""
+
+    path: str
+    param: str
+    document: bytes
+
+    @property
+    def sha256(self) -> str:
+        """64 hex digits."""
+        return hashlib.sha256(self.document).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One push: what goes on the run."""
+
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    step: int
+
+
+def measured_energy(facts: Facts) -> RunEnergy | None:
+    """The account, if it says anything: some energy, over more than a sliver of the run's time."""
+    energy = facts.energy
+    if energy is None or energy.attributed_j is None or energy.attributed_j.mid <= 0.0:
+        return None
+    whole_s = energy.duration_s + facts.unseen_s
+    return energy if energy.duration_s >= WATCHED_SHARE * whole_s else None
+
+
+def build(facts: Facts, base: Base, factor: Factor, settings: Settings) -> Record:
+    """Metrics and tags for the run as far as it is known; an unknown figure is left out, never 0."""
+    energy = measured_energy(facts)
+    metrics = _metrics(facts, base, energy, factor)
+    tags = _tags(facts, metrics, energy)
+    tags |= _settings_tags(settings)
+    if energy is not None:
+        tags |= factor_tags(factor)
+    return Record(metrics=metrics, tags=tags, step=base.step + 1)
+
+
+def _metrics(
+    facts: Facts, base: Base, energy: RunEnergy | None, factor: Factor
+) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    if energy is not None:
+        figures = _energy_metrics(energy) | _emission_metrics(energy, factor)
+        for name in _ADDED_UP:
+            if name in figures and name in base.metrics:
+                figures[name] += base.metrics[name]
+    return figures | _coverage_metrics(facts, base, energy)
+
+
+def _energy_metrics(energy: RunEnergy) -> dict[str, float]:
+    total, boundary = energy.attributed_j, energy.boundary_j
+    if total is None or boundary is None:
+        return {}
+    figures = {
+        Metric.ENERGY_KWH: kwh(total.mid),
+        Metric.ENERGY_KWH_LOW: kwh(total.low),
+        Metric.ENERGY_KWH_HIGH: kwh(total.high),
+        Metric.BOUNDARY_ENERGY_KWH: kwh(boundary.mid),
+    }
+    for component, name in (
+        (Component.GPU, Metric.GPU_ENERGY_KWH),
+        (Component.CPU, Metric.CPU_ENERGY_KWH),
+        (Component.DRAM, Metric.DRAM_ENERGY_KWH),
+    ):
+        parts = [p.attributed_j.mid for p in energy.components if p.component is component]
+        if parts:
+            figures[name] = kwh(sum(parts))
+    return figures
+
+
+def _emission_metrics(energy: RunEnergy, factor: Factor) -> dict[str, float]:
+    total = energy.attributed_j
+    if total is None:
+        return {}
+    emitted = emissions_g(total, factor)
+    return {
+        Metric.EMISSIONS_KG: emitted.mid / G_PER_KG,
+        Metric.EMISSIONS_KG_LOW: emitted.low / G_PER_KG,
+        Metric.EMISSIONS_KG_HIGH: emitted.high / G_PER_KG,
+    }
+
+
+def _coverage_metrics(facts: Facts, base: Base, energy: RunEnergy | None) -> dict[str, float]:
+    """Over all sessions of the run: measured time by wall time, and that wall time."""
+    watched_s = facts.energy.duration_s if facts.energy is not None else 0.0
+    covered_s = energy.coverage * watched_s if energy is not None else 0.0
+    before_s = base.metrics.get(Metric.DURATION_S, 0.0)
+    whole_s = before_s + watched_s + facts.unseen_s + base.unseen_s
+    covered_s += before_s * base.metrics.get(Metric.COVERAGE, 0.0)
+    figures = {
+        Metric.DURATION_S: whole_s,
+        Metric.COVERAGE: min(1.0, covered_s / whole_s) if whole_s else 0.0,
+    }
+    if energy is not None:
+        figures[Metric.LARGEST_GAP_S] = max(
+            energy.largest_gap_s, base.metrics.get(Metric.LARGEST_GAP_S, 0.0)
+        )
+    return figures
+
+
+def _status(facts: Facts, coverage: float, energy: RunEnergy | None) -> str:
+    if facts.exit is Exit.RECOVERED:
+        return "truncated"
+    if facts.exit is None:
+        return "measuring"
+    if energy is None and coverage == 0.0:
+        return "not-measured"
+    return "measured" if coverage >= MEASURED_SHARE else "partial"
+
+
+def _tags(facts: Facts, metrics: Mapping[str, float], energy: RunEnergy | None) -> dict[str, str]:
+    tags = {
+        Tag.SCHEMA: str(schema.SCHEMA_VERSION),
+        Tag.VERSION: __version__,
+        Tag.STATUS: _status(facts, metrics[Metric.COVERAGE], energy),
+    }
+    if facts.exit is not None:
+        tags[Tag.EXIT] = facts.exit.value
+    if facts.parent:
+        tags[Tag.TREE] = "inclusive"
+    if facts.hardware:
+        tags[Tag.HARDWARE] = facts.hardware
+    if energy is not None:
+        tags[Tag.GRADE] = energy.grade
+        tags[Tag.METHOD] = energy.method.value
+        tags[Tag.METHODS] = _compact({p.component.value: p.method.value for p in energy.components})
+    not_measured = not_measured_reasons(facts, energy)
+    if not_measured:
+        tags[Tag.NOT_MEASURED] = _compact(not_measured)
+    if facts.datasets:
+        tags[Tag.DATASETS] = _list_that_fits([_short(d) for d in facts.datasets])
+        if conflicts := role_conflicts(facts.datasets):
+            tags[Tag.DATA_CONFLICT] = _list_that_fits(list(conflicts))
+    return tags
+
+
+def not_measured_reasons(facts: Facts, energy: RunEnergy | None) -> dict[str, str]:
+    """Component -> why there is no figure for it; ``run`` when there is none at all."""
+    reasons: dict[str, str] = {}
+    if facts.energy is not None:
+        reasons = {u.component.value: u.reason for u in facts.energy.unmeasured}
+    if energy is None:
+        reasons["run"] = _why_nothing(facts)
+    return reasons
+
+
+def _why_nothing(facts: Facts) -> str:
+    if facts.energy is None:
+        return facts.troubles[0] if facts.troubles else "no meter could be opened"
+    if facts.unseen_s > facts.energy.duration_s:
+        return "logged after the fact: the work was done before the run was created"
+    if not facts.energy.components:
+        return "no meter on this host"
+    return "too short for any meter to advance"
+
+
+def factor_tags(factor: Factor) -> dict[str, str]:
+    """The factor's record, as tags."""
+    return {
+        Tag.REGION: factor.region,
+        Tag.REGION_SOURCE: factor.region_source,
+        Tag.FACTOR: f"{factor.g_per_kwh.mid:g}",
+        Tag.FACTOR_SOURCE: factor.source,
+        Tag.FACTOR_YEAR: str(factor.year),
+        Tag.FACTOR_BASIS: f"{factor.basis}, annual {factor.kind}, location-based",
+        Tag.FACTOR_LICENSE: factor.license,
+        Tag.FACTOR_TABLE_SHA256: factor.table_sha256,
+    }
+
+
+def _settings_tags(settings: Settings) -> dict[str, str]:
+    values = {
+        Tag.PUE: None if settings.pue is None else f"{settings.pue:g}",
+        Tag.PROJECT: settings.project,
+        Tag.PHASE: settings.phase,
+        Tag.INTENDED_USE: settings.intended_use,
+        Tag.OWNER: settings.owner,
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+def role_conflicts(datasets: Sequence[Json]) -> tuple[str, ...]:
+    """Names of datasets whose content was used in two roles; MLflow itself keeps only the first role."""
+    roles: dict[str, set[str]] = {}
+    names: dict[str, str] = {}
+    for item in datasets:
+        content = item.get("sha256") or f"{item['name']}/{item['digest']}"
+        names.setdefault(content, item["name"])
+        if item.get("context"):
+            roles.setdefault(content, set()).add(item["context"])
+    return tuple(names[content] for content, seen in roles.items() if len(seen) > 1)
+
+
+def _short(item: Json) -> Json:
+    """What the tag shows of one dataset."""
+    keep = ("name", "digest", "context", "sha256", "rows", "license")
+    return {key: item[key] for key in keep if item.get(key) not in (None, "")}
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _list_that_fits(items: list[object] | list[Json] | list[str]) -> str:
+    """As many entries as fit a tag, then how many more there are."""
+    kept: list[object] = list(items)
+    text = json.dumps(kept, separators=(",", ":"), ensure_ascii=False)
+    while len(text) > TAG_LIMIT and kept:
+        kept = kept[: len(kept) * 3 // 4]
+        more: list[object] = [{"more": len(items) - len(kept)}]
+        text = json.dumps(kept + more, separators=(",", ":"), ensure_ascii=False)
+    return text
+
+
+def seal(
+    facts: Facts, base: Base, record: Record, factor: Factor, run: Mapping[str, object]
+) -> Seal:
+    """The evidence document in canonical JSON (RFC 8785), to be named by its SHA-256 in a write-once param.
+
+    ``run`` is the state of the run in MLflow as it was read just before. A resumed run is sealed again
+    under the next number; each document names the one before.
+    """
+    energy = measured_energy(facts)
+    total = None if energy is None else energy.attributed_j
+    document: Json = {
+        "schema": schema.SCHEMA_VERSION,
+        "written_by": f"mlflow-carbon {__version__}",
+        "run_id": facts.run_id,
+        "previous_sha256": base.seal or None,
+        "session": {
+            "origin": facts.origin.value,
+            "opened_at": facts.opened_at,
+            "ended_at": facts.ended_at,
+            "exit": facts.exit.value if facts.exit else None,
+            "unseen_s": facts.unseen_s + base.unseen_s,
+            "hardware": facts.hardware,
+            "troubles": list(facts.troubles),
+        },
+        "energy": None if facts.energy is None else _energy_document(facts.energy),
+        "emissions_g": range_to_json(None if total is None else emissions_g(total, factor)),
+        "factor": asdict(factor),
+        "datasets": list(facts.datasets),
+        "recorded": {"metrics": dict(record.metrics), "tags": dict(record.tags)},
+        "run": dict(run),
+    }
+    number = "" if base.seals == 0 else f".{base.seals + 1}"
+    stem, dot, extension = Artifact.EVIDENCE.rpartition(".")
+    return Seal(
+        path=f"{stem}{number}{dot}{extension}",
+        param=Param.EVIDENCE_SHA256 + number,
+        document=rfc8785.dumps(canonical(document)),
+    )
+
+
+def _energy_document(energy: RunEnergy) -> Json:
+    return energy_to_json(energy) | {
+        "attributed_j": range_to_json(energy.attributed_j),
+        "boundary_j": range_to_json(energy.boundary_j),
+        "coverage": energy.coverage,
+        "largest_gap_s": energy.largest_gap_s,
+        "method": energy.method.value,
+        "grade": energy.grade,
+    }
+
+
+def canonical(value: object) -> Any:
+    """``value`` with what RFC 8785 has no form for as text: NaN, infinities, integers beyond 2**53."""
+    if isinstance(value, Mapping):
+        return {str(key): canonical(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [canonical(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**53:
+        return str(value)
+    return value

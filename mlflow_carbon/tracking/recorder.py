@@ -1,0 +1,326 @@
+"""The runs this process works on: begun, kept and concluded as MLflow tells of them."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+from mlflow_carbon import settings as settings_module
+from mlflow_carbon.energy.ledger import RunEnergy
+from mlflow_carbon.settings import Settings
+from mlflow_carbon.tracking import spool as spools
+from mlflow_carbon.tracking.delivery import MS_PER_S, Desk, conclude, push, read_base
+from mlflow_carbon.tracking.edge import harmless
+from mlflow_carbon.tracking.facts import Exit, Facts, Origin
+from mlflow_carbon.tracking.meters import Meters
+from mlflow_carbon.tracking.ranks import PARENT_RUN, is_launcher
+from mlflow_carbon.tracking.session import NS_PER_S, Session
+from mlflow_carbon.tracking.workers import Job, Keeper, Sender
+
+FINAL_WAIT_S = 5.0
+"""How long the end of a run, or of the process, waits for MLflow; then the spool keeps the record."""
+
+BACKDATED_S = 0.05
+"""A start time further back than this was given on purpose: the run tells of work already done."""
+
+ATTACHED_LEAST_S = 1.0
+"""An attached run logged to for less than this was corrected or annotated, not worked on."""
+
+ATTACHED_IDLE_S = 600.0
+ATTACHED_MOST = 16
+"""Attached runs are let go after so long without a log call, or when so many others came after them."""
+
+_EXITS = {"FINISHED": Exit.FINISHED, "FAILED": Exit.FAILED, "KILLED": Exit.KILLED}
+
+
+class Recorder:
+    """All sessions of this process, the meters, and the threads. Its methods are called by the hooks."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing is opened before the first run."""
+        self._settings = settings
+        self._desk = Desk(settings)
+        self._meters = Meters(settings)
+        self._sessions: dict[str, Session] = {}
+        self._launched: set[str] = set()
+        self._lock = threading.RLock()
+        self._sender: Sender | None = None
+        self._keeper: Keeper | None = None
+        self._exit_registered = False
+        itself = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: _forked(itself))
+
+    # What MLflow tells us.
+
+    def created(
+        self, run_id: str, client: Any, *, tags: Mapping[str, str], start_time_ms: int | None
+    ) -> None:
+        """A run was created here."""
+        if is_launcher(tags):
+            self._launched.add(run_id)
+            return
+        session = self._open(run_id, client, Origin.CREATED, parent_id=tags.get(PARENT_RUN))
+        if start_time_ms is not None:
+            before_s = session.opened_at.timestamp() - start_time_ms / MS_PER_S
+            session.unseen_s = before_s if before_s > BACKDATED_S else 0.0
+
+    def resumed(self, run_id: str, client: Any) -> None:
+        """A run is active here: new (then we know it), or taken up again."""
+        if run_id in self._launched:
+            return
+        session = self._sessions.get(run_id)
+        if session is None:
+            self._open(run_id, client, Origin.RESUMED)
+            return
+        session.client = session.client or client
+        if session.origin in (Origin.INHERITED, Origin.ATTACHED):
+            session.origin = Origin.RESUMED
+
+    def begin(self, inherited_run_id: str | None) -> None:
+        """Start at once with the run a parent process handed down; it is dropped if never touched."""
+        if inherited_run_id:
+            with harmless("start measuring a run"):
+                self._open(inherited_run_id, None, Origin.INHERITED)
+
+    def touched(self, run_id: str, client: Any) -> None:
+        """Something was logged to a run. Called at every log call: must cost next to nothing."""
+        session = self._sessions.get(run_id)
+        if session is None:
+            if run_id in self._launched:
+                return
+            session = self._open(run_id, client, Origin.ATTACHED)
+        elif session.client is None:
+            session.client = client
+        session.touched_ns = time.monotonic_ns()
+
+    def inputs(self, run_id: str, client: Any, inputs: Iterable[Any]) -> None:
+        """Datasets are about to be logged to a run."""
+        from mlflow_carbon.tracking.inputs import card_folders, enrich
+
+        items = list(inputs)
+        if not items:
+            return
+        self.touched(run_id, client)
+        session = self._sessions.get(run_id)
+        records, troubles = enrich(items, self._settings, card_folders(self._settings))
+        if session is None:
+            return
+        session.add_datasets(records)
+        for trouble in troubles:
+            session.trouble(trouble)
+
+    def ending(self, run_id: str, client: Any, status: str, *, end_time_ms: int | None) -> None:
+        """A run is about to be ended: publish before it is."""
+        del end_time_ms
+        with self._lock:
+            session = self._sessions.pop(run_id, None)
+        if session is None:
+            return
+        session.client = session.client or client
+        job = self._finish(session, _EXITS.get(status, Exit.FINISHED), worked_only=False)
+        self._wait([job])
+
+    def shutdown(self) -> None:
+        """Conclude every run still open, as the process ends or measuring is switched off."""
+        with self._lock:
+            sessions = list(self._sessions.values())
+            self._sessions.clear()
+        jobs = []
+        for session in sessions:
+            died = session.died_of_an_exception()
+            attached = session.origin is Origin.ATTACHED
+            exit_ = Exit.EXCEPTION if died else Exit.PROCESS_EXIT
+            jobs.append(self._finish(session, exit_, worked_only=attached))
+        self._wait(jobs)
+        if self._keeper is not None:
+            self._keeper.stop()
+        self._meters.shutdown()
+
+    def after_fork(self) -> None:
+        """In a forked child: the runs are the parent's, and no thread of ours exists."""
+        for session in self._sessions.values():
+            session.abandon()
+        self._sessions = {}
+        self._lock = threading.RLock()
+        self._sender = self._keeper = None
+        self._meters.after_fork()
+
+    # What we do about it.
+
+    def _open(
+        self, run_id: str, client: Any, origin: Origin, parent_id: str | None = None
+    ) -> Session:
+        with self._lock:
+            if run_id in self._sessions:
+                return self._sessions[run_id]
+            session = Session(
+                run_id,
+                client,
+                origin,
+                opened_ns=time.monotonic_ns(),
+                opened_at=datetime.now(timezone.utc),
+            )
+            self._sessions[run_id] = session
+            if parent_id in self._sessions:
+                self._sessions[parent_id].parent = True
+        self._start_threads()
+        with harmless("keep a spool file") as attempt:
+            self._claim(session)
+        session.trouble(attempt.failed)
+        if session.leads:
+            self._start_measuring(session, parent_id)
+        return session
+
+    def _claim(self, session: Session) -> None:
+        folder = spools.folder(settings_module.spool_dir(self._settings))
+        try:
+            session.spool = spools.claim(folder, session.run_id)
+        except spools.BusyError:
+            session.leads = False
+
+    def _start_measuring(self, session: Session, parent_id: str | None) -> None:
+        with harmless("read the meters") as attempt:
+            session.hardware = self._meters.open(session.run_id, parent_id)
+        session.trouble(attempt.failed)
+        now_s = time.monotonic()
+        session.due_s = now_s + self._settings.publish_period_s
+        with harmless("keep a spool file") as attempt:
+            session.spool_facts(session.facts(None), now_s=now_s)
+        session.trouble(attempt.failed)
+        if session.origin is Origin.ATTACHED:
+            self._let_go_of_others()
+
+    def _start_threads(self) -> None:
+        with self._lock:
+            if self._sender is None:
+                self._sender = Sender()
+                self._keeper = Keeper(self._tick, self._settings.sample_period_s)
+            if not self._exit_registered:
+                # Last in, first out: this runs before MLflow ends the runs left open.
+                atexit.register(self._at_exit)
+                self._exit_registered = True
+
+    def _at_exit(self) -> None:
+        with harmless("conclude the runs left open"):
+            self.shutdown()
+
+    def _account(self, session: Session, *, last: bool) -> RunEnergy | None:
+        energy: RunEnergy | None = None
+        with harmless("read the meters") as attempt:
+            energy = self._meters.account(session.run_id, last=last)
+        session.trouble(attempt.failed)
+        return energy
+
+    def _finish(self, session: Session, exit_: Exit, *, worked_only: bool) -> Job | None:
+        """Close the meters, keep the facts, and leave the rest to the sender."""
+        if not session.leads:
+            return None
+        now_ns = time.monotonic_ns()
+        energy = self._account(session, last=True)
+        if worked_only:
+            energy = session.only_worked(energy, now_ns)
+        if session.client is None or (worked_only and session.worked_s(now_ns) < ATTACHED_LEAST_S):
+            session.discard()
+            return None
+        ended_at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        facts = session.facts(energy, exit_, ended_at)
+        with harmless("keep a spool file"):
+            session.spool_facts(facts, now_s=now_ns / NS_PER_S)
+            session.set_aside()
+        if self._sender is None:
+            return None
+        return self._sender.submit(lambda: session.context.run(self._conclude, session, facts))
+
+    def _wait(self, jobs: list[Job | None]) -> None:
+        if self._sender is None or self._sender.stuck(FINAL_WAIT_S):
+            return
+        until_s = time.monotonic() + FINAL_WAIT_S
+        for job in jobs:
+            if job is not None:
+                job.wait(max(0.0, until_s - time.monotonic()))
+
+    # On the sender's thread.
+
+    def _with_base(self, session: Session, facts: Facts) -> Facts:
+        if session.base is None:
+            session.base = read_base(
+                session.client, session.run_id, session.origin, session.opened_at
+            )
+        return replace(facts, base=session.base)
+
+    def _conclude(self, session: Session, facts: Facts) -> None:
+        try:
+            full = self._with_base(session, facts)
+            now_s = time.monotonic()
+            conclude(
+                session.client,
+                full,
+                self._desk,
+                session.spool,
+                number=session.pushes,
+                now_s=now_s,
+            )
+        finally:
+            session.abandon()
+
+    def _push(self, session: Session) -> None:
+        energy = self._account(session, last=False)
+        if energy is None or session.run_id not in self._sessions:
+            return
+        facts = self._with_base(session, session.facts(energy))
+        with harmless("keep a spool file"):
+            session.spool_facts(facts, now_s=time.monotonic())
+        power_w = session.power_since_last_push(energy)
+        push(session.client, facts, self._desk, number=session.pushes, power_w=power_w)
+        session.pushed(energy)
+
+    # On the keeper's thread.
+
+    def _tick(self) -> None:
+        now_ns = time.monotonic_ns()
+        for session in list(self._sessions.values()):
+            if session.leads:
+                with harmless("keep a spool file") as attempt:
+                    self._keep(session, now_ns)
+                session.trouble(attempt.failed)
+
+    def _keep(self, session: Session, now_ns: int) -> None:
+        now_s = now_ns / NS_PER_S
+        if session.origin is Origin.ATTACHED and session.idle_s(now_ns) > ATTACHED_IDLE_S:
+            self._let_go(session)
+            return
+        if now_s >= session.due_s and session.client is not None and self._sender is not None:
+            session.due_s = now_s + self._settings.publish_period_s
+            if session.origin is not Origin.ATTACHED:
+                self._sender.submit(lambda: session.context.run(self._push, session))
+                return
+        energy = self._meters.account(session.run_id, last=False)
+        if session.origin is Origin.ATTACHED:
+            energy = session.only_worked(energy, now_ns) or energy
+        session.spool_facts(session.facts(energy), now_s=now_s)
+
+    def _let_go_of_others(self) -> None:
+        attached = [s for s in self._sessions.values() if s.origin is Origin.ATTACHED and s.leads]
+        if len(attached) > ATTACHED_MOST:
+            now_ns = time.monotonic_ns()
+            self._let_go(max(attached[:-1], key=lambda s: s.idle_s(now_ns)))
+
+    def _let_go(self, session: Session) -> None:
+        with self._lock:
+            known = self._sessions.pop(session.run_id, None)
+        if known is not None:
+            self._finish(session, Exit.PROCESS_EXIT, worked_only=True)
+
+
+def _forked(itself: weakref.ref[Recorder]) -> None:
+    recorder = itself()
+    if recorder is not None:
+        with harmless("forget the parent's runs after a fork"):
+            recorder.after_fork()

@@ -1,0 +1,152 @@
+"""One run while this process works on it: what is held open for it, and its facts so far."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from mlflow_carbon.energy.ledger import RunEnergy
+from mlflow_carbon.tracking.facts import Base, Exit, Facts, Json, Origin, until
+from mlflow_carbon.tracking.spool import Spool
+from mlflow_carbon.tracking.spooled import facts_to_line, power_end_s
+
+NS_PER_S = 1e9
+
+
+class Session:
+    """State of one run in one process. Moments are ``time.monotonic_ns()`` and come as arguments."""
+
+    def __init__(
+        self, run_id: str, client: Any, origin: Origin, *, opened_ns: int, opened_at: datetime
+    ) -> None:
+        """``client`` may be ``None`` for an inherited run until the program touches it."""
+        self.run_id = run_id
+        self.client = client
+        self.origin = origin
+        self.opened_ns = opened_ns
+        self.opened_at = opened_at
+        self.leads = True
+        self.unseen_s = 0.0
+        self.parent = False
+        self.touched_ns: int | None = None
+        self.spool: Spool | None = None
+        self.base: Base | None = Base() if origin is Origin.CREATED else None
+        self.hardware = ""
+        self.pushes = 0
+        self.pushed_j = 0.0
+        self.pushed_at_s = 0.0
+        self.due_s = float("inf")
+        self.context = contextvars.copy_context()
+        self._datasets: list[Json] = []
+        self._troubles: list[str] = []
+        self._spooled_power_s = -1.0
+        self._lock = threading.RLock()
+        self._seen_exception: object = getattr(sys, "last_value", None)
+
+    def facts(
+        self, energy: RunEnergy | None, exit_: Exit | None = None, ended_at: str = ""
+    ) -> Facts:
+        """Everything known now."""
+        with self._lock:
+            return Facts(
+                run_id=self.run_id,
+                tracking_uri=getattr(self.client, "tracking_uri", "") or "",
+                origin=self.origin,
+                opened_at=self.opened_at.isoformat(timespec="milliseconds"),
+                process_id=os.getpid(),
+                hardware=self.hardware,
+                unseen_s=self.unseen_s,
+                energy=energy,
+                ended_at=ended_at,
+                exit=exit_,
+                parent=self.parent,
+                datasets=tuple(self._datasets),
+                troubles=tuple(self._troubles),
+                base=self.base,
+            )
+
+    def trouble(self, text: str) -> None:
+        """Note what could not be done, once."""
+        with self._lock:
+            if text and text not in self._troubles:
+                self._troubles.append(text)
+
+    def add_datasets(self, records: Sequence[Json]) -> None:
+        """Note datasets given to the run."""
+        with self._lock:
+            self._datasets.extend(records)
+
+    def worked_s(self, now_ns: int) -> float:
+        """Seconds from the start to the last log call."""
+        last_ns = self.touched_ns if self.touched_ns is not None else self.opened_ns
+        return (min(last_ns, now_ns) - self.opened_ns) / NS_PER_S
+
+    def only_worked(self, energy: RunEnergy | None, now_ns: int) -> RunEnergy | None:
+        """Of an attached run's account, the part up to the last log call: idle time after it is not the run's."""
+        return None if energy is None else until(energy, self.worked_s(now_ns))
+
+    def died_of_an_exception(self) -> bool:
+        """Whether the script ended by an exception that nobody handled since the session began."""
+        if "ipykernel" in sys.modules or hasattr(sys, "ps1"):
+            return False  # there a failed cell or line is not the end of the program
+        last = getattr(sys, "last_value", None)
+        return last is not None and last is not self._seen_exception
+
+    def spool_facts(self, facts: Facts, *, now_s: float) -> None:
+        """Append the facts to the spool.
+
+        Raises:
+            OSError: no space, no quota.
+        """
+        with self._lock:
+            if self.spool is None:
+                return
+            if self.spool.full:
+                self._spooled_power_s = -1.0
+                self.spool.restart(facts_to_line(facts, power_after_s=-1.0), now_s=now_s)
+            else:
+                line = facts_to_line(facts, power_after_s=self._spooled_power_s)
+                self.spool.append(line, now_s=now_s)
+            self._spooled_power_s = power_end_s(facts.energy)
+
+    def idle_s(self, now_ns: int) -> float:
+        """Seconds since the last log call, or since the start."""
+        return (now_ns - self.opened_ns) / NS_PER_S - self.worked_s(now_ns)
+
+    def power_since_last_push(self, energy: RunEnergy) -> float | None:
+        """Mean power since the figures were last published; ``None`` when nothing is known."""
+        total, span_s = energy.attributed_j, energy.duration_s - self.pushed_at_s
+        if total is None or span_s <= 0:
+            return None
+        return max(0.0, total.mid - self.pushed_j) / span_s
+
+    def pushed(self, energy: RunEnergy) -> None:
+        """The figures are on the run."""
+        self.pushes += 1
+        self.pushed_at_s = energy.duration_s
+        self.pushed_j = energy.attributed_j.mid if energy.attributed_j else 0.0
+
+    def set_aside(self) -> None:
+        """Free the run's name in the spool: the run may be taken up again before the record is delivered."""
+        with self._lock:
+            if self.spool is not None:
+                self.spool.rename(f"{self.run_id[:32]}-{os.getpid()}-{self.opened_ns}")
+
+    def discard(self) -> None:
+        """Nothing is to be kept of this session."""
+        with self._lock:
+            if self.spool is not None:
+                self.spool.remove()
+                self.spool = None
+
+    def abandon(self) -> None:
+        """Let go of the spool file and leave it where it is: in a forked child, or for ``recover``."""
+        with self._lock:
+            if self.spool is not None:
+                self.spool.close()
+                self.spool = None

@@ -1,0 +1,179 @@
+"""One file per run outside the working directory: what a crash must not take with it.
+
+JSON lines, only appended to, each folded over the ones before. The file's lock
+says who measures the run on this host; a file without a lock is a session
+whose process died. Once the run has everything, the file is removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlflow_carbon.errors import OutputError
+from mlflow_carbon.tracking.facts import Json
+
+SUFFIX = ".run"
+SIZE_LIMIT_BYTES = 8 * 2**20
+"""Then the file starts over with a summary: nine hours at a reading a second."""
+
+SYNC_PERIOD_S = 10.0
+"""Between two calls of fdatasync: 4 ms each, and only a power cut needs them."""
+
+
+class BusyError(Exception):
+    """Another process measures this run on this host."""
+
+
+class Spool:
+    """The open, locked file of one run."""
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        """Take over an open, locked descriptor."""
+        self._descriptor = descriptor
+        self.path = path
+        self._synced_s = float("-inf")
+
+    def append(self, line: Json, *, now_s: float) -> None:
+        """Add one line; ``now_s`` is the monotonic clock.
+
+        Raises:
+            OSError: no space, no quota.
+        """
+        data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        os.write(self._descriptor, data)
+        if now_s - self._synced_s >= SYNC_PERIOD_S:
+            self._synced_s = now_s
+            os.fdatasync(self._descriptor)
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to start over."""
+        return os.fstat(self._descriptor).st_size > SIZE_LIMIT_BYTES
+
+    def restart(self, line: Json, *, now_s: float) -> None:
+        """Start over with one line that holds everything so far."""
+        os.ftruncate(self._descriptor, 0)
+        self.append(line, now_s=now_s)
+
+    def lines(self) -> list[Json]:
+        """What was written so far; a torn last line is left out."""
+        size = os.fstat(self._descriptor).st_size
+        return list(_parsed(os.pread(self._descriptor, size, 0)))
+
+    def rename(self, stem: str) -> None:
+        """Move the file aside under another name; the lock stays."""
+        self.path = self.path.rename(self.path.with_name(file_name(stem)))
+
+    def remove(self) -> None:
+        """The run has everything: remove the file, then let go of it."""
+        self.path.unlink(missing_ok=True)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file. In a forked child this leaves the parent's lock as it is."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _parsed(data: bytes) -> Iterator[Json]:
+    for line in data.split(b"\n"):
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            yield value
+
+
+def folder(preferred: Path) -> Path:
+    """The first of the preferred folder and a private one for temporary files that can be written.
+
+    Raises:
+        OutputError: neither can; names both.
+    """
+    fallback = Path(tempfile.gettempdir()) / f"mlflow-carbon-{os.getuid()}"
+    first = _why_not(preferred)
+    if not first:
+        return preferred
+    second = _why_not(fallback)
+    if not second:
+        return fallback
+    raise OutputError(
+        f"no folder for the spool ({preferred}: {first}; {fallback}: {second})."
+        " Set MLFLOW_CARBON_SPOOL_DIR to one that can be written."
+    )
+
+
+def _why_not(path: Path) -> str:
+    """Why the folder cannot be used; "" when it can. It is made, for this user only, if need be."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = path.lstat()
+    except OSError as error:
+        return error.strerror or str(error)
+    if not stat.S_ISDIR(owner.st_mode) or owner.st_uid != os.getuid():
+        return "belongs to somebody else"
+    return "" if os.access(path, os.W_OK | os.X_OK) else "is not writable"
+
+
+def file_name(run_id: str) -> str:
+    """A safe file name for any run id."""
+    safe = re.fullmatch(r"[A-Za-z0-9_-]{1,64}", run_id)
+    stem = run_id if safe else hashlib.sha256(run_id.encode(errors="replace")).hexdigest()
+    return stem + SUFFIX
+
+
+def claim(where: Path, run_id: str) -> Spool:
+    """Open and lock the file of a run.
+
+    Raises:
+        BusyError: another process holds it.
+        OSError: it cannot be written.
+    """
+    return _locked(where / file_name(run_id), os.O_CREAT)
+
+
+def orphans(where: Path) -> Iterator[Spool]:
+    """The files whose process is gone, each locked while the caller works on it."""
+    for path in sorted(where.glob("*" + SUFFIX)) if where.is_dir() else []:
+        try:
+            spool = _locked(path, 0)
+        except (BusyError, FileNotFoundError):
+            continue
+        try:
+            yield spool
+        finally:
+            spool.close()
+
+
+def _locked(path: Path, create: int) -> Spool:
+    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | create
+    while True:
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_still(path, descriptor):
+                return Spool(descriptor, path)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise BusyError(str(path)) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # removed by its holder between our open and our lock
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

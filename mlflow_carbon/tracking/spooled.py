@@ -1,0 +1,110 @@
+"""Facts as lines of a spool file, and a spool file's lines as facts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from urllib.parse import urlsplit, urlunsplit
+
+from mlflow_carbon.energy.ledger import PowerPoint, RunEnergy
+from mlflow_carbon.errors import DataError
+from mlflow_carbon.tracking.facts import (
+    Base,
+    Exit,
+    Facts,
+    Json,
+    Origin,
+    energy_from_json,
+    energy_to_json,
+)
+
+VERSION = 1
+HIDDEN = "***"
+
+
+def without_password(uri: str) -> str:
+    """The URI with a password in it replaced by ``***``."""
+    try:
+        parts = urlsplit(uri)
+        if not parts.password:
+            return uri
+    except ValueError:
+        return uri
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:{HIDDEN}@{host}"))
+
+
+def facts_to_line(facts: Facts, *, power_after_s: float) -> Json:
+    """One line: all facts, of the power series only what came after ``power_after_s``."""
+    line = asdict(replace(facts, energy=None))
+    line["tracking_uri"] = without_password(facts.tracking_uri)
+    line["energy"] = None
+    if facts.energy is not None:
+        line["energy"] = energy_to_json(facts.energy, power_after_s=power_after_s)
+    return {"version": VERSION, "facts": line}
+
+
+def power_end_s(energy: RunEnergy | None) -> float:
+    """Where the power series ends; -1 before its first point."""
+    return energy.power[-1].at_s if energy is not None and energy.power else -1.0
+
+
+def facts_from_lines(lines: Sequence[Json]) -> Facts:
+    """The latest facts of a spool file, with the power series put together again.
+
+    Raises:
+        DataError: no line can be read, or they are from a version we do not know.
+    """
+    latest: Facts | None = None
+    power: list[PowerPoint] = []
+    for line in lines:
+        if "facts" not in line:
+            continue
+        if line.get("version") != VERSION:
+            raise DataError(
+                f"spool version {line.get('version')!r} is not known; it knows {VERSION}."
+            )
+        latest = _facts(line["facts"])
+        if latest.energy is not None:
+            power.extend(p for p in latest.energy.power if not power or p.at_s > power[-1].at_s)
+    if latest is None:
+        raise DataError("the spool file holds no complete line.")
+    if latest.energy is None:
+        return latest
+    return replace(latest, energy=replace(latest.energy, power=tuple(power)))
+
+
+def _facts(data: Json) -> Facts:
+    try:
+        return Facts(
+            run_id=str(data["run_id"]),
+            tracking_uri=str(data["tracking_uri"]),
+            origin=Origin(data["origin"]),
+            opened_at=str(data["opened_at"]),
+            process_id=int(data["process_id"]),
+            hardware=str(data["hardware"]),
+            unseen_s=float(data["unseen_s"]),
+            energy=None if data["energy"] is None else energy_from_json(data["energy"]),
+            ended_at=str(data["ended_at"]),
+            exit=None if data["exit"] is None else Exit(data["exit"]),
+            parent=bool(data["parent"]),
+            datasets=tuple(data["datasets"]),
+            troubles=tuple(data["troubles"]),
+            base=None if data["base"] is None else Base(**data["base"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"the spool file is damaged: {type(error).__name__}: {error}") from error
+
+
+def sealed_line(document: str, path: str, param: str, step: int) -> Json:
+    """The sealed document as it is about to be delivered, so that a later try delivers the same bytes."""
+    return {
+        "version": VERSION,
+        "sealed": {"document": document, "path": path, "param": param, "step": step},
+    }
+
+
+def sealed_from_lines(lines: Sequence[Json]) -> Json | None:
+    """The last sealed document of a spool file, if it got that far."""
+    found = [line["sealed"] for line in lines if isinstance(line.get("sealed"), dict)]
+    return found[-1] if found else None
