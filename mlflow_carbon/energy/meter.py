@@ -46,6 +46,10 @@ class Reading:
 
     at_ns: int
     energy_j: Range
+    own_j: Range | None = None
+    """The part of ``energy_j`` that this process tree used; ``None``: all of it. Never decreases either."""
+    power_w: float | None = None
+    """Power at this moment where the device tells: bridges the stretch since a counter's last tick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class Gap:
 
     at_ns: int
     reason: str
+    lost: bool = False
+    """What was used meanwhile cannot be learnt later (a reset counter), unlike an outage of a counter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,13 @@ class MeterInfo:
     contains: tuple[str, ...] = ()
     """Ids of meters whose energy is already inside this one."""
     owned: bool = False
-    """The figure is this process tree's own (a model from its CPU time), not the whole device's."""
+    """``own_j`` is this process tree's own use (a model from its CPU time), not a share of a device's."""
+    tick_s: float = 0.0
+    """The counter is renewed this often, so a reading may be this old (NVML: about 0.1 s)."""
+    max_power_w: float | None = None
+    """The device cannot draw more (its enforced limit); bounds what a reading missed."""
+    may_block: bool = False
+    """A read may hang in a driver or a program: it is read from a thread of its own."""
 
 
 class Meter(Protocol):

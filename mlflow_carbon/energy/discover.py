@@ -1,0 +1,154 @@
+"""Finding what can be measured on this host, and the reason for what cannot."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+from mlflow_carbon.energy.estimate import CpuModel, DramModel
+from mlflow_carbon.energy.meter import Component, Meter, Unmeasured
+from mlflow_carbon.energy.nvml import Nvml, NvmlGpu, list_gpus, visible_gpus
+from mlflow_carbon.energy.proc import this_tree
+from mlflow_carbon.energy.processor import Processor, read_processor
+from mlflow_carbon.energy.rapl import RaplZone, find_zones
+from mlflow_carbon.settings import Settings
+from mlflow_carbon.settings import visible_gpus as visible_setting
+
+_PATIENCE_S = 5.0
+"""A driver that does not answer for this long is left alone."""
+_GPU_CLASSES = ("0x0300", "0x0302", "0x0380", "0x1200")
+"""PCI classes of graphics and accelerator devices."""
+_VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD"}
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """The meters of this host, opened, with no component counted twice."""
+
+    meters: tuple[Meter, ...]
+    unmeasured: tuple[Unmeasured, ...]
+    hardware: str
+    """For a person: ``AMD EPYC (2 CPUs), 24.6 GB memory, 2 x NVIDIA H100``."""
+
+
+def discover(settings: Settings, root: Path = Path("/")) -> Discovery:
+    """Open the best meter for each component: counter, else power readings, else a model.
+
+    ``root`` is where ``sys`` and ``proc`` are looked for.
+    """
+    del settings  # wall sensors will be configured there
+    processor = read_processor(root)
+    rapl, refused = _rapl(root, amd="amd" in processor.name.lower())
+    gpus, unmeasured = _gpus(root)
+    meters: list[Meter] = [*gpus, *rapl]
+    measured = {meter.info.component for meter in rapl}
+    tree, memory_bytes = this_tree(), float(psutil.virtual_memory().total)
+    if Component.CPU not in measured:
+        meters.append(CpuModel(processor, tree, why=refused))
+    if Component.DRAM not in measured:
+        meters.append(DramModel(tree, memory_bytes))
+    hardware = _describe(processor, memory_bytes, [gpu.name for gpu in gpus])
+    return Discovery(tuple(meters), tuple(unmeasured), hardware)
+
+
+def _rapl(root: Path, *, amd: bool) -> tuple[list[RaplZone], str]:
+    """The zones that can be read, and why not if none can. A package without its sockets' others is no figure."""
+    zones = find_zones(root / "sys/class/powercap")
+    if not zones:
+        return [], "no RAPL counters on this host"
+    opened: list[RaplZone] = []
+    for zone in zones:
+        meter = _open(partial(RaplZone, zone, amd=amd))
+        if isinstance(meter, str):
+            for other in opened:
+                other.close()
+            return [], f"RAPL cannot be read (by root only since Linux 5.10): {meter}"
+        opened.append(meter)
+    return opened, ""
+
+
+def _open(meter: Callable[[], _T]) -> _T | str:
+    """The meter, or why it cannot be opened."""
+    try:
+        return meter()
+    except OSError as error:
+        return str(error)
+
+
+def _gpus(root: Path) -> tuple[list[NvmlGpu], list[Unmeasured]]:
+    try:
+        nvml = _in_time(Nvml)
+    except OSError as error:
+        return [], [Unmeasured(Component.GPU, f"{name}: {error}") for name in _pci_gpus(root)]
+    unmeasured = [
+        Unmeasured(Component.GPU, f"{name}: there is no meter for it yet")
+        for name in _pci_gpus(root)
+        if not name.startswith("NVIDIA")
+    ]
+    gpus = []
+    try:
+        uuids = visible_gpus(list_gpus(nvml), visible_setting())
+    except OSError as error:
+        return [], [*unmeasured, Unmeasured(Component.GPU, f"NVIDIA: {error}")]
+    for uuid in uuids:
+        gpu = _open(partial(NvmlGpu, nvml, uuid))
+        if isinstance(gpu, str):
+            unmeasured.append(Unmeasured(Component.GPU, f"NVIDIA {uuid}: {gpu}"))
+        else:
+            gpus.append(gpu)
+    return gpus, unmeasured
+
+
+def _in_time(start: Callable[[], _T]) -> _T:
+    """What ``start`` returns, if it does so in time.
+
+    Raises:
+        OSError: it failed with one, or did not return.
+    """
+    outcome: list[_T | OSError] = []
+
+    def run() -> None:
+        try:
+            outcome.append(start())
+        except OSError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, name="mlflow-carbon-driver", daemon=True)
+    thread.start()
+    thread.join(_PATIENCE_S)
+    if not outcome:
+        raise OSError(f"the driver did not answer within {_PATIENCE_S:g} s")
+    if isinstance(outcome[0], OSError):
+        raise outcome[0]
+    return outcome[0]
+
+
+def _pci_gpus(root: Path) -> list[str]:
+    """``NVIDIA GPU 0000:65:00.0`` and the like: devices that are there whether or not a driver is."""
+    found = []
+    for device in sorted((root / "sys/bus/pci/devices").glob("*")):
+        try:
+            kind = (device / "class").read_text().strip()[:6]
+            vendor = _VENDORS.get((device / "vendor").read_text().strip())
+        except OSError:
+            continue
+        if vendor and kind in _GPU_CLASSES:
+            found.append(f"{vendor} GPU {device.name}")
+    return found
+
+
+def _describe(processor: Processor, memory_bytes: float, gpus: list[str]) -> str:
+    parts = [
+        f"{processor.name} ({processor.cpus:g} CPUs)",
+        f"{memory_bytes / 1e9:.1f} GB memory",
+        *(f"{gpus.count(name)} x {name}" for name in dict.fromkeys(gpus)),
+    ]
+    return ", ".join(parts)

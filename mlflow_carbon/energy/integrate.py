@@ -1,0 +1,210 @@
+"""From readings to joules between two moments: ticks, interpolation, bridging, and how far off that may be.
+
+A *tick* is the moment at which a hardware counter took its value. Where the counter is
+renewed every tenth of a second, a reading shows a tick that is up to that old; the
+figures below are placed at the tick, not at the reading.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlflow_carbon.energy.meter import Gap, MeterInfo, Method, Reading
+from mlflow_carbon.units import Range
+
+NOTHING = Range(0.0, 0.0, 0.0)
+_LEAD_NS = 250_000_000
+"""A meter's first reading may come this long after its run began and still count from the beginning."""
+_SLOPE_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Joules used between two moments of the monotonic clock."""
+
+    from_ns: int
+    to_ns: int
+    energy_j: Range
+    own_j: Range
+    """The part used by this process tree."""
+    blur_j: float = 0.0
+    """How far the energy at either end may be off because the tick's moment is not known exactly."""
+    measured: bool = True
+    """Covered by readings; otherwise bridged, and wide."""
+
+    @property
+    def seconds(self) -> float:
+        """Length."""
+        return (self.to_ns - self.from_ns) / 1e9
+
+
+def ordered(low: float, mid: float, high: float) -> Range:
+    """A range from bounds that rounding may have put out of order."""
+    return Range(min(low, mid), mid, max(mid, high))
+
+
+def _grown(now: Range, before: Range) -> Range:
+    return ordered(
+        max(0.0, now.low - before.low),
+        max(0.0, now.mid - before.mid),
+        max(0.0, now.high - before.high),
+    )
+
+
+def _at_least(now: Range, before: Range) -> Range:
+    mid = max(now.mid, before.mid)
+    return ordered(max(now.low, before.low), mid, max(now.high, before.high))
+
+
+@dataclass(frozen=True, slots=True)
+class _Tick:
+    at_ns: int
+    energy_j: Range
+    own_j: Range
+
+
+class Track:
+    """One meter's joules laid along time and handed out once, stretch after stretch.
+
+    Invariant: the mids of all intervals handed out add up to the energy at the position,
+    whatever was bridged in between; what a bridge gave too much is taken off the next one.
+    """
+
+    def __init__(self, info: MeterInfo, opened_ns: int, period_s: float = 1.0) -> None:
+        """Start at ``opened_ns``, to be read every ``period_s``; the first reading sets the zero."""
+        self.info, self._period_s = info, period_s
+        self._at_ns = opened_ns
+        self._handed: _Tick | None = None
+        self._tick: _Tick | None = None
+        self._polled_ns = opened_ns
+        self._slope_from: _Tick | None = None
+        self._power_w: float | None = None
+        self._least_w: float | None = None
+        self._peak_w = 0.0
+        self._broken: str | None = None
+        self.trouble: str | None = None
+        """Why the meter cannot be read at the moment."""
+
+    @property
+    def at_ns(self) -> int:
+        """Everything up to here has been handed out."""
+        return self._at_ns
+
+    def add(self, reading: Reading) -> Interval | None:
+        """Take a reading; the joules since the position, if the counter has moved on."""
+        own = reading.energy_j if reading.own_j is None else reading.own_j
+        half_ns = self._blur_ns(reading.at_ns)
+        tick = _Tick(reading.at_ns - half_ns, reading.energy_j, own)
+        self.trouble = None
+        if reading.power_w is not None:
+            self._see(reading.power_w)
+        if self._tick is None or self._handed is None:
+            self._begin(tick, reading.at_ns)
+            return None
+        if self.info.tick_s and reading.energy_j == self._tick.energy_j and not self._broken:
+            self._polled_ns = reading.at_ns
+            return None
+        self._polled_ns = reading.at_ns
+        self._tick = tick
+        self._see_slope(tick, keep=reading.power_w is None)
+        return self._hand_out(tick, half_ns) if tick.at_ns > self._at_ns else None
+
+    def gap(self, gap: Gap) -> None:
+        """Take note that the meter could not be read; a counter makes up for it later, others cannot."""
+        self.trouble = gap.reason
+        if gap.lost or self.info.method is not Method.COUNTER:
+            self._broken = gap.reason
+
+    def bridge(self, to_ns: int) -> Interval | None:
+        """The joules up to ``to_ns`` although the next tick is not there yet; ``None`` before any reading.
+
+        Within a few periods of the last reading the last power is carried on; after that
+        nothing is assumed: the stretch is not covered and only the upper bound grows.
+        """
+        if self._handed is None or self._tick is None or to_ns <= self._at_ns:
+            return None
+        span_s = (to_ns - self._at_ns) / 1e9
+        age_s = (to_ns - self._polled_ns) / 1e9
+        fresh = self.trouble is None and age_s <= 3 * max(self._period_s, self.info.tick_s)
+        power_w = self._power_w if fresh else None
+        ceiling_w = self.info.max_power_w or self._peak_w
+        if power_w is None:
+            energy = Range(0.0, 0.0, ceiling_w * span_s)
+        else:
+            floor_w = power_w if self._least_w is None else self._least_w
+            energy = ordered(
+                floor_w * span_s, power_w * span_s, max(self._peak_w, power_w) * span_s
+            )
+        own = energy.scaled(self._own_share())
+        close_enough = power_w is not None and age_s <= self.info.tick_s + 0.1
+        interval = Interval(self._at_ns, to_ns, energy, own, measured=close_enough)
+        self._moved(_Tick(to_ns, self._handed.energy_j + energy, self._handed.own_j + own))
+        return interval
+
+    def _own_share(self) -> float:
+        if self._tick is None or not self._tick.energy_j.mid:
+            return 1.0
+        return min(1.0, self._tick.own_j.mid / self._tick.energy_j.mid)
+
+    def _blur_ns(self, at_ns: int) -> int:
+        tick_ns = int(self.info.tick_s * 1e9)
+        if self._tick is None:
+            return tick_ns // 2
+        return min(tick_ns, at_ns - self._polled_ns) // 2
+
+    def _begin(self, tick: _Tick, read_ns: int) -> None:
+        self._polled_ns, self._broken = read_ns, None
+        self._tick = self._handed = self._slope_from = tick
+        if tick.at_ns - self._at_ns > _LEAD_NS:
+            self._at_ns = tick.at_ns
+
+    def _see(self, power_w: float, keep: bool = True) -> None:
+        if keep:
+            self._power_w = power_w
+        self._peak_w = max(self._peak_w, power_w)
+        self._least_w = power_w if self._least_w is None else min(self._least_w, power_w)
+
+    def _see_slope(self, tick: _Tick, keep: bool) -> None:
+        """Mean power between ticks far enough apart for the counter's grain not to matter."""
+        start = self._slope_from
+        if self._broken or start is None:
+            self._slope_from = tick
+        elif (span_s := (tick.at_ns - start.at_ns) / 1e9) >= _SLOPE_S:
+            self._see(max(0.0, tick.energy_j.mid - start.energy_j.mid) / span_s, keep)
+            self._slope_from = tick
+
+    def silent_s(self, now_ns: int) -> float:
+        """Seconds since the meter last gave a value, or since the start."""
+        return (now_ns - self._polled_ns) / 1e9
+
+    def _hand_out(self, tick: _Tick, half_ns: int) -> Interval:
+        assert self._handed is not None
+        energy = _grown(tick.energy_j, self._handed.energy_j)
+        own = _grown(tick.own_j, self._handed.own_j)
+        span_s = (tick.at_ns - self._at_ns) / 1e9
+        if self._broken:
+            interval = self._over_the_break(tick, span_s)
+        else:
+            lead_s = (self._handed.at_ns - self._at_ns) / 1e9
+            stretch = span_s / max(1e-9, span_s - lead_s) if lead_s > 0 else 1.0
+            energy, own = energy.scaled(stretch), own.scaled(stretch)
+            blur_j = energy.mid / span_s * half_ns / 1e9
+            interval = Interval(self._at_ns, tick.at_ns, energy, own, blur_j)
+        self._broken = None
+        self._moved(
+            _Tick(
+                tick.at_ns,
+                _at_least(tick.energy_j, self._handed.energy_j),
+                _at_least(tick.own_j, self._handed.own_j),
+            )
+        )
+        return interval
+
+    def _over_the_break(self, tick: _Tick, span_s: float) -> Interval:
+        ceiling_w = self.info.max_power_w or self._peak_w
+        energy = ordered(0.0, (self._power_w or 0.0) * span_s, ceiling_w * span_s)
+        own = energy.scaled(self._own_share())
+        return Interval(self._at_ns, tick.at_ns, energy, own, measured=False)
+
+    def _moved(self, handed: _Tick) -> None:
+        self._handed, self._at_ns = handed, handed.at_ns
