@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from mlflow_carbon.errors import SettingsError
+from mlflow_carbon.settings_files import SettingsFile, nearest, suggestion
 
 ENV_PREFIX = "MLFLOW_CARBON_"
 
@@ -20,7 +21,11 @@ _TRUE, _FALSE = {"1", "true", "on", "yes"}, {"0", "false", "off", "no"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the user decided. Each field is set by ``MLFLOW_CARBON_<FIELD>``; ``None`` means not set."""
+    """What the user decided; ``None`` means not set.
+
+    Each field is set by ``enable(field=...)``, by ``MLFLOW_CARBON_<FIELD>``, or by ``field = ...`` in
+    the project's mlflow-carbon.toml or pyproject.toml; the first of these that says something wins.
+    """
 
     enabled: bool = True
     """Measure runs of this process."""
@@ -46,7 +51,24 @@ class Settings:
     """Pack name or file whose ``gate`` section protects the registry; not set: no gate."""
 
 
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """One setting, its value, and where the value comes from."""
+
+    name: str
+    value: object
+    source: str
+    """``default``, ``environment MLFLOW_CARBON_REGION``, a file with its table, or ``enable()``."""
+
+
+_ONLY_IN_ENVIRONMENT = {
+    "gate_policy": "it protects a server, whose environment decides",
+    "spool_dir": "a file in a project must not choose where this user's processes write",
+}
+
+
 def _converted(name: str, kind: str, text: str) -> object:
+    """Text from the environment as the kind of its field."""
     if kind == "bool":
         if text.strip().lower() in _TRUE | _FALSE:
             return text.strip().lower() in _TRUE
@@ -56,26 +78,126 @@ def _converted(name: str, kind: str, text: str) -> object:
             value = float(text)
         except ValueError:
             raise SettingsError(f"{name}={text!r} is not a number.") from None
-        least = 1.0 if name.endswith("_PUE") else 0.0
-        if not least <= value < float("inf"):
-            raise SettingsError(f"{name}={text!r} must be a finite number, at least {least:g}.")
-        return value
+        return _in_bounds(name, value)
     return Path(text).expanduser() if kind.startswith("Path") else text
 
 
-def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of this process; an empty variable counts as not set.
+def _in_bounds(name: str, value: float) -> float:
+    least = 1.0 if name.lower().endswith("pue") else 0.0
+    if not least <= value < float("inf"):
+        raise SettingsError(f"{name}={value:g} must be a finite number, at least {least:g}.")
+    return value
+
+
+def _typed(name: str, kind: str, value: object, beside: Path | None) -> object:
+    """A value from TOML or from code as the kind of its field; relative paths start at the file."""
+    if kind == "bool" and isinstance(value, bool):
+        return value
+    if kind.startswith("float") and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _in_bounds(name, float(value))
+    if kind.startswith("Path") and isinstance(value, (str, Path)):
+        return (beside / Path(value).expanduser()) if beside else Path(value).expanduser()
+    if kind.startswith("str") and isinstance(value, str):
+        return value
+    wanted = {"b": "true or false", "f": "a number", "P": "a path, as text"}.get(kind[0], "text")
+    raise SettingsError(f"{name} = {value!r} must be {wanted}.")
+
+
+def _kinds() -> dict[str, str]:
+    return {field.name: str(field.type) for field in fields(Settings)}
+
+
+def checked(given: Mapping[str, object]) -> dict[str, object]:
+    """Settings given in code.
 
     Raises:
-        SettingsError: a value cannot be used; names the variable and what it should be.
+        SettingsError: there is no such setting, or its value cannot be used.
+    """
+    kinds = _kinds()
+    for name in given:
+        if name not in kinds:
+            raise SettingsError(f"there is no setting {name!r}.{suggestion(name, kinds)}")
+    return {
+        name: value if value is None else _typed(name, kinds[name], value, None)
+        for name, value in given.items()
+    }
+
+
+def _from_file(found: SettingsFile) -> dict[str, object]:
+    kinds = _kinds()
+    values: dict[str, object] = {}
+    for key, value in found.values.items():
+        if key not in kinds:
+            hint = suggestion(key, kinds)
+            raise SettingsError(f"{found.named(key)}: there is no such setting.{hint}")
+        if key in _ONLY_IN_ENVIRONMENT:
+            raise SettingsError(
+                f"{found.named(key)}: is set by {ENV_PREFIX}{key.upper()} only: "
+                f"{_ONLY_IN_ENVIRONMENT[key]}."
+            )
+        beside = found.path.parent if found.path else None
+        values[key] = _typed(found.named(key), kinds[key], value, beside)
+    return values
+
+
+def _gathered(source: Mapping[str, str], folder: Path | None) -> dict[str, tuple[object, str]]:
+    """Name -> value and where it is from, for everything that was set; the stronger source wins."""
+    found = SettingsFile() if folder is None else nearest(folder)
+    values = {key: (value, found.named(key)) for key, value in _from_file(found).items()}
+    for name, kind in _kinds().items():
+        variable = ENV_PREFIX + name.upper()
+        if text := source.get(variable, ""):
+            values[name] = (_converted(variable, kind, text), f"environment {variable}")
+    return values
+
+
+def _here() -> Path | None:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:  # the working directory was removed under us
+        return None
+
+
+def load(environ: Mapping[str, str] | None = None, *, folder: Path | None = None) -> Settings:
+    """The settings of this process: environment over the project's file over defaults.
+
+    An empty variable counts as not set. ``folder`` is where the search for a file starts; default:
+    the working directory.
+
+    Raises:
+        SettingsError: a value cannot be used; names the variable or key and what it should be.
     """
     source = os.environ if environ is None else environ
-    values: dict[str, object] = {}
-    for field in fields(Settings):
-        name = ENV_PREFIX + field.name.upper()
-        if text := source.get(name, ""):
-            values[field.name] = _converted(name, str(field.type), text)
-    return Settings(**values)  # type: ignore[arg-type]
+    gathered = _gathered(source, folder or _here())
+    return Settings(**{name: value for name, (value, _) in gathered.items()})  # type: ignore[arg-type]
+
+
+def explain(
+    environ: Mapping[str, str] | None = None, *, folder: Path | None = None
+) -> tuple[Explained, ...]:
+    """Every setting with its value and where it comes from, in the order of ``Settings``.
+
+    Raises:
+        SettingsError: as ``load``.
+    """
+    source = os.environ if environ is None else environ
+    gathered = _gathered(source, folder or _here())
+    defaults = Settings()
+    return tuple(
+        Explained(name, *gathered.get(name, (getattr(defaults, name), "default")))
+        for name in _kinds()
+    )
+
+
+def unknown_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """``MLFLOW_CARBON_*`` variables that set nothing, each with a suggestion or ""."""
+    source = os.environ if environ is None else environ
+    known = {ENV_PREFIX + name.upper() for name in _kinds()}
+    return {
+        name: suggestion(name, known).strip()
+        for name in sorted(source)
+        if name.startswith(ENV_PREFIX) and name not in known
+    }
 
 
 def gate_policy(environ: Mapping[str, str] | None = None) -> str | None:
