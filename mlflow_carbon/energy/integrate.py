@@ -78,6 +78,7 @@ class Track:
         self._tick: _Tick | None = None
         self._polled_ns = opened_ns
         self._slope_from: _Tick | None = None
+        self._first: _Tick | None = None
         self._power_w: float | None = None
         self._least_w: float | None = None
         self._peak_w = 0.0
@@ -126,7 +127,7 @@ class Track:
         span_s = (to_ns - self._at_ns) / 1e9
         age_s = (to_ns - self._polled_ns) / 1e9
         fresh = self.trouble is None and age_s <= 3 * max(self._period_s, self.info.tick_s)
-        power_w = self._power_w if fresh else None
+        power_w = self._latest_w() if fresh else None
         ceiling_w = self.info.max_power_w or self._peak_w
         if power_w is None:
             energy = Range(0.0, 0.0, ceiling_w * span_s)
@@ -141,6 +142,14 @@ class Track:
         self._moved(_Tick(to_ns, self._handed.energy_j + energy, self._handed.own_j + own))
         return interval
 
+    def _latest_w(self) -> float | None:
+        """The last power seen; in a track's first moments the mean since it began."""
+        if self._power_w is not None or self._tick is None or self._first is None:
+            return self._power_w
+        span_s = (self._tick.at_ns - self._first.at_ns) / 1e9
+        used_j = self._tick.energy_j.mid - self._first.energy_j.mid
+        return used_j / span_s if span_s > 0 else None
+
     def _own_share(self) -> float:
         if self._tick is None or not self._tick.energy_j.mid:
             return 1.0
@@ -154,7 +163,7 @@ class Track:
 
     def _begin(self, tick: _Tick, read_ns: int) -> None:
         self._polled_ns, self._broken = read_ns, None
-        self._tick = self._handed = self._slope_from = tick
+        self._tick = self._handed = self._slope_from = self._first = tick
         if tick.at_ns - self._at_ns > _LEAD_NS:
             self._at_ns = tick.at_ns
 

@@ -1,0 +1,159 @@
+"""The sampler reads while runs are open, shares, and never holds up the program."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+
+import pytest
+
+from mlflow_carbon.energy.meter import Component, Gap, Unmeasured
+from mlflow_carbon.energy.sampler import Sampler
+from tests.fakes.meters import HangingMeter, ScriptedMeter, SteadyMeter
+
+
+def test_a_run_gets_the_joules_between_its_start_and_its_end() -> None:
+    sampler = Sampler([SteadyMeter(1000.0)])
+    sampler.open("a")
+    so_far = sampler.account("a").attributed_j
+    account = sampler.close("a")
+    sampler.shutdown()
+    assert account.attributed_j is not None
+    assert so_far is not None
+    assert so_far.mid <= account.attributed_j.mid
+    assert account.attributed_j.mid == pytest.approx(1000.0 * account.duration_s, rel=1e-6)
+    assert account.grade == "A"
+
+
+def test_two_runs_at_once_add_up_to_the_machine() -> None:
+    meter = SteadyMeter(1000.0)
+    sampler = Sampler([meter])
+    sampler.open("a")
+    sampler.open("b")
+    b = sampler.close("b")
+    a = sampler.close("a")
+    sampler.shutdown()
+    assert a.attributed_j is not None
+    assert b.attributed_j is not None
+    assert a.attributed_j.mid + b.attributed_j.mid == pytest.approx(1000.0 * a.duration_s, rel=1e-6)
+
+
+def test_a_driver_call_that_hangs_holds_up_neither_the_run_nor_the_other_meters() -> None:
+    hanging = HangingMeter()
+    sampler = Sampler([hanging, SteadyMeter(50.0)], period_s=0.05)
+    sampler.open("a")
+    first = threading.Event()
+    while not first.is_set():  # the driver's thread delivers its first reading
+        if any(c.component is Component.GPU for c in sampler.account("a").components):
+            first.set()
+    hanging.hang.set()
+    assert hanging.inside.wait(10)
+    account = sampler.close("a")  # would not return if it waited for the driver
+    parts = {part.component: part for part in account.components}
+    assert parts[Component.CPU].attributed_j.mid == pytest.approx(
+        50.0 * account.duration_s, rel=1e-6
+    )
+    hanging.release.set()
+    sampler.shutdown()
+
+
+def test_a_driver_that_never_answered_leaves_the_component_unmeasured_with_the_reason() -> None:
+    hanging = HangingMeter()
+    hanging.hang.set()
+    sampler = Sampler([hanging])
+    sampler.open("a")
+    account = sampler.close("a")
+    assert account.components == ()
+    assert account.attributed_j is None
+    (missing,) = account.unmeasured
+    assert missing.component is Component.GPU
+    assert "silent" in missing.reason
+    hanging.release.set()
+    sampler.shutdown()
+
+
+def test_a_meter_that_fails_is_logged_once_and_named_in_the_account(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    meter = ScriptedMeter(lambda: Gap(time.monotonic_ns(), "permission denied"))
+    sampler = Sampler([meter], [Unmeasured(Component.GPU, "no driver")])
+    with caplog.at_level(logging.WARNING):
+        sampler.open("a")
+        sampler.account("a")
+        account = sampler.close("a")
+    sampler.shutdown()
+    assert {part.reason for part in account.unmeasured} == {
+        "no driver",
+        "fake:scripted: permission denied",
+    }
+    assert sum("permission denied" in record.message for record in caplog.records) == 1
+
+
+def test_an_unknown_run_is_a_key_error_and_opening_twice_goes_on() -> None:
+    sampler = Sampler([SteadyMeter(1000.0)])
+    with pytest.raises(KeyError):
+        sampler.account("never opened")
+    sampler.open("a")
+    before_s = sampler.account("a").duration_s
+    sampler.open("a")
+    assert sampler.close("a").duration_s > before_s
+    with pytest.raises(KeyError):
+        sampler.close("a")
+    sampler.shutdown()
+
+
+def test_after_shutdown_nothing_runs_and_nothing_raises() -> None:
+    meter = SteadyMeter(1000.0)
+    sampler = Sampler([meter])
+    sampler.open("a")
+    sampler.shutdown()
+    sampler.open("b")
+    with pytest.raises(KeyError):
+        sampler.close("b")
+    assert meter.closed
+
+
+def test_a_forked_child_measures_its_own_runs_and_the_parent_goes_on() -> None:
+    sampler = Sampler([SteadyMeter(1000.0)])
+    sampler.open("parent")
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            sampler.after_fork()
+            sampler.open("child")
+            account = sampler.close("child")
+            code = 0 if account.attributed_j is not None else 2
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    account = sampler.close("parent")
+    sampler.shutdown()
+    assert account.attributed_j is not None
+    assert account.attributed_j.mid == pytest.approx(1000.0 * account.duration_s, rel=1e-6)
+
+
+def test_runs_opened_and_closed_from_many_threads_conserve_energy() -> None:
+    sampler = Sampler([SteadyMeter(1000.0)])
+    sampler.open("outer")
+    got: list[float] = []
+
+    def work(name: str) -> None:
+        for step in range(5):
+            sampler.open(f"{name}-{step}", parent_id="outer")
+            total = sampler.close(f"{name}-{step}").attributed_j
+            got.append(0.0 if total is None else total.mid)
+
+    threads = [threading.Thread(target=work, args=(str(n),)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    outer = sampler.close("outer")
+    sampler.shutdown()
+    assert outer.attributed_j is not None
+    assert sum(got) <= outer.attributed_j.mid + 1e-6
+    assert outer.attributed_j.mid == pytest.approx(1000.0 * outer.duration_s, rel=1e-6)
