@@ -50,9 +50,6 @@ def described_in_code(live: object, name: str) -> Card | None:
 
 def _parts(live: object) -> list[object]:
     """The MLflow dataset and what it wraps."""
-    inside = (
-        [live.__dict__.get(key) for key in ("_df", "_features", "_targets", "_ds", "_data")]
-        if hasattr(live, "__dict__")
-        else []
-    )
-    return [live, *[part for part in inside if part is not None]]
+    inside = getattr(live, "__dict__", {})
+    held = [inside.get(key) for key in ("_df", "_features", "_targets", "_ds", "_data")]
+    return [live, *[part for part in held if part is not None]]

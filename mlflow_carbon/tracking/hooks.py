@@ -125,12 +125,14 @@ def install(overrides: dict[str, Any] | None = None) -> bool:
         SettingsError: a setting cannot be used.
     """
     global _recorder  # noqa: PLW0603 (one recorder per process, as there is one MLflow)
-    if _recorder is not None:
+    if _recorder is not None and not overrides:
         return True
-    found: Settings = settings_module.load()
-    found = replace(found, **(overrides or {}))
+    found: Settings = replace(settings_module.load(), **(overrides or {}))
     if not found.enabled:
         return False
+    if _recorder is not None:
+        _recorder.use(found)
+        return True
     from mlflow.data.dataset import Dataset
     from mlflow.tracking._tracking_service.client import TrackingServiceClient as Client
     from mlflow.tracking.fluent import ActiveRun

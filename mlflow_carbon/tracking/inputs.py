@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -25,14 +26,26 @@ from mlflow_carbon.tracking.facts import Json
 TAG_LIMIT = 500
 """Characters of a dataset input tag's value."""
 
-_OBJECT = "_mlflow_carbon_dataset"
-_TAGGED = ("license", "origin", "collected", "sensitive", "declared_by")
+_live: dict[int, tuple[weakref.ref[Any], object]] = {}
+"""Id of an entity -> the entity, weakly, and the dataset it was made from; gone with the entity.
+Not an attribute of the entity: MLflow compares entities by their attributes."""
+
+_TAGGED = {
+    "license": InputTag.LICENSE,
+    "origin": InputTag.ORIGIN,
+    "collected": InputTag.COLLECTED,
+    "sensitive": InputTag.SENSITIVE,
+    "declared_by": InputTag.DECLARED_BY,
+}
+"""Fields of a dataset card that have an input tag."""
+
 _BYTES_PER_MB = 1_000_000
 
 
 def remember(entity: Any, dataset: Any) -> None:
     """Keep the live dataset on the entity made from it until it is logged."""
-    entity.__dict__[_OBJECT] = dataset
+    key = id(entity)
+    _live[key] = (weakref.ref(entity, lambda _: _live.pop(key, None)), dataset)
 
 
 def card_folders(settings: Settings) -> tuple[Path, ...]:
@@ -61,7 +74,7 @@ def enrich(
 
 def _described(item: Any, settings: Settings, folders: Sequence[Path]) -> DatasetRecord:
     entity = item.dataset
-    live = entity.__dict__.pop(_OBJECT, None)
+    live = _live.get(id(entity), (None, None))[1]
     name, digest = str(entity.name), str(entity.digest)
     found: Fingerprint | str = "only a description of the dataset was logged, not its content"
     if live is not None:
@@ -71,7 +84,7 @@ def _described(item: Any, settings: Settings, folders: Sequence[Path]) -> Datase
         found = attempt.failed or found
     known = found if isinstance(found, Fingerprint) else None
     card = _card(live, name, known, folders)
-    declared = _declared(card)
+    declared = _declared(card) | _given(item)
     by = declared.get("declared_by", "")
     return DatasetRecord(
         name=name,
@@ -82,6 +95,12 @@ def _described(item: Any, settings: Settings, folders: Sequence[Path]) -> Datase
         declared=declared,
         declared_by={key: by for key in declared if key != "declared_by"},
     )
+
+
+def _given(item: Any) -> dict[str, str]:
+    """What the caller put into input tags of ours: nearer to the truth than any card."""
+    names = {tag: key for key, tag in _TAGGED.items()}
+    return {names[tag.key]: str(tag.value) for tag in item.tags if tag.key in names}
 
 
 def _context(item: Any) -> str:
@@ -145,14 +164,8 @@ def _input_tags(record: DatasetRecord) -> dict[str, str]:
         values[InputTag.HASH_SCOPE] = record.fingerprint.scope
         if record.fingerprint.rows is not None:
             values[InputTag.ROWS] = str(record.fingerprint.rows)
-    names = {
-        "license": InputTag.LICENSE,
-        "origin": InputTag.ORIGIN,
-        "collected": InputTag.COLLECTED,
-        "sensitive": InputTag.SENSITIVE,
-        "declared_by": InputTag.DECLARED_BY,
-    }
-    values |= {names[key]: record.declared[key] for key in _TAGGED if record.declared.get(key)}
+    declared = record.declared
+    values |= {tag: declared[key] for key, tag in _TAGGED.items() if declared.get(key)}
     return values
 
 

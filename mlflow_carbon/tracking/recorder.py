@@ -57,6 +57,10 @@ class Recorder:
         itself = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _forked(itself))
 
+    def use(self, settings: Settings) -> None:
+        """Settings for the runs that start from now on; the meters stay as they were opened."""
+        self._settings, self._desk = settings, Desk(settings)
+
     # What MLflow tells us.
 
     def created(
@@ -164,8 +168,8 @@ class Recorder:
                 run_id,
                 client,
                 origin,
-                opened_ns=time.monotonic_ns(),
-                opened_at=datetime.now(timezone.utc),
+                self._desk,
+                opened=(time.monotonic_ns(), datetime.now(timezone.utc)),
             )
             self._sessions[run_id] = session
             if parent_id in self._sessions:
@@ -262,7 +266,7 @@ class Recorder:
             conclude(
                 session.client,
                 full,
-                self._desk,
+                session.desk,
                 session.spool,
                 number=session.pushes,
                 now_s=now_s,
@@ -278,7 +282,7 @@ class Recorder:
         with harmless("keep a spool file"):
             session.spool_facts(facts, now_s=time.monotonic())
         power_w = session.power_since_last_push(energy)
-        push(session.client, facts, self._desk, number=session.pushes, power_w=power_w)
+        push(session.client, facts, session.desk, number=session.pushes, power_w=power_w)
         session.pushed(energy)
 
     # On the keeper's thread.

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from mlflow_carbon.energy.ledger import RunEnergy
+from mlflow_carbon.tracking.delivery import Desk
 from mlflow_carbon.tracking.facts import Base, Exit, Facts, Json, Origin, until
 from mlflow_carbon.tracking.spool import Spool
 from mlflow_carbon.tracking.spooled import facts_to_line, power_end_s
@@ -22,14 +23,17 @@ class Session:
     """State of one run in one process. Moments are ``time.monotonic_ns()`` and come as arguments."""
 
     def __init__(
-        self, run_id: str, client: Any, origin: Origin, *, opened_ns: int, opened_at: datetime
+        self, run_id: str, client: Any, origin: Origin, desk: Desk, *, opened: tuple[int, datetime]
     ) -> None:
-        """``client`` may be ``None`` for an inherited run until the program touches it."""
+        """``client`` may be ``None`` for an inherited run until the program touches it.
+
+        ``opened``: the moment on the monotonic clock, in nanoseconds, and on the calendar.
+        """
         self.run_id = run_id
         self.client = client
         self.origin = origin
-        self.opened_ns = opened_ns
-        self.opened_at = opened_at
+        self.desk = desk
+        self.opened_ns, self.opened_at = opened
         self.leads = True
         self.unseen_s = 0.0
         self.parent = False
