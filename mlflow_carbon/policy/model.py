@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime, timezone
 from enum import Enum
 
 from mlflow_carbon.errors import Location
-from mlflow_carbon.evidence.model import SubjectKind
+from mlflow_carbon.evidence.model import Attestation, FactValue, SubjectKind
 
 
 class State(str, Enum):
@@ -66,13 +66,30 @@ class ControlRef:
 Operand = bool | int | float | str | tuple[int | float | str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class FactTerm:
+    """Another fact as the operand: ``fact * times + plus``, in the unit of that fact."""
+
+    fact: str
+    times: float = 1.0
+    plus: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """The operand of ``within_percent_of``: at most ``percent`` % away from ``of``."""
+
+    percent: float
+    of: float | FactTerm
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compare:
     """A leaf: one fact, one operator, one operand (parameters already put in)."""
 
     fact: str
     operator: str
-    operand: Operand
+    operand: Operand | FactTerm | Near
     at: Location
 
 
@@ -102,11 +119,15 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class ForEach:
-    """Every member (``datasets``) must meet the condition. No members at all is unknown."""
+    """Every member (``datasets``) for which ``where`` holds must meet the condition.
+
+    No such member at all is unknown: nothing was checked.
+    """
 
     members: str
     condition: Condition
     at: Location
+    where: Condition | None = None
 
 
 Condition = Compare | All | AnyOf | Not | ForEach
@@ -129,10 +150,12 @@ class RuleTest:
     """A case inside the pack: given these facts, the rule must answer so."""
 
     name: str
-    given: Mapping[str, object]
-    members: Mapping[str, tuple[Mapping[str, object], ...]]
+    given: Mapping[str, FactValue]
+    members: Mapping[str, tuple[Mapping[str, FactValue], ...]]
     expect: State
     at: Location
+    attested: tuple[Attestation, ...] = ()
+    as_of: datetime = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,4 +252,6 @@ class Pack:
     sha256: str = ""
     """Of the file's bytes."""
     loosened: tuple[str, ...] = field(default_factory=tuple)
-    """What this pack relaxes of the pack it extends, one sentence each."""
+    """What this pack relaxes of the packs it builds on, one sentence each."""
+    reviewed_on: date | None = None
+    review_every_days: int | None = None

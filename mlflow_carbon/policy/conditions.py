@@ -1,0 +1,113 @@
+"""From the text of a condition to its tree, with every fault at its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from mlflow_carbon.evidence.model import SubjectKind
+from mlflow_carbon.policy import facts
+from mlflow_carbon.policy.model import All, AnyOf, Compare, Condition, ForEach, Not, Parameter
+from mlflow_carbon.policy.operands import OperandReader
+from mlflow_carbon.policy.operators import OPERATORS
+from mlflow_carbon.policy.shape import FaultError, Problems, shown
+from mlflow_carbon.policy.yaml_tree import Entries, Items, Node, Scalar
+
+LIMIT_LEAVES = 2_000
+"""Comparisons in one condition."""
+
+_GROUPS = ("all", "any", "not", "for_each")
+_WITH_MEMBERS = (SubjectKind.RUN, SubjectKind.MODEL_VERSION, SubjectKind.PAIR)
+
+
+@dataclass(slots=True)
+class Reader:
+    """Reads the conditions of one rule; a faulty part goes to ``problems`` and yields ``None``."""
+
+    scope: SubjectKind
+    parameters: Mapping[str, Parameter]
+    problems: Problems
+    in_members: bool = False
+    leaves: list[int] = field(default_factory=lambda: [0])
+    """One counter, shared by the readers of nested conditions."""
+
+    def read(self, node: Node) -> Condition | None:
+        """The condition written at ``node``."""
+        try:
+            return self._condition(node)
+        except FaultError as fault:
+            self.problems.add(fault.at, fault.message)
+            return None
+
+    def _condition(self, node: Node) -> Condition | None:
+        if not isinstance(node, Entries) or not node.entries:
+            raise FaultError(node.at, f"a condition must be a mapping, not {shown(node)}.")
+        group = next((name for name in _GROUPS if name in node.entries), None)
+        if group is None:
+            return self._leaf(node)
+        allowed = {"for_each", "where", "assert"} if group == "for_each" else {group}
+        for key, (written, _) in node.entries.items():
+            if key not in allowed:
+                message = (
+                    f"{key[:60]!r} cannot stand beside {group!r}; put both into one 'all:' list."
+                )
+                raise FaultError(written.at, message)
+        if group == "for_each":
+            return self._for_each(node)
+        below = node.entries[group][1]
+        if group == "not":
+            part = self.read(below)
+            return Not(part, node.at) if part else None
+        return self._group(group, below)
+
+    def _group(self, group: str, below: Node) -> Condition | None:
+        if not isinstance(below, Items) or not below.items:
+            raise FaultError(below.at, f"{group!r} must be a list of conditions, at least one.")
+        parts = [self.read(item) for item in below.items]
+        sound = tuple(part for part in parts if part is not None)
+        if len(sound) < len(parts):
+            return None
+        return All(sound, below.at) if group == "all" else AnyOf(sound, below.at)
+
+    def _for_each(self, node: Entries) -> Condition | None:
+        members = node.entries["for_each"][1]
+        name = members.text if isinstance(members, Scalar) else ""
+        if name not in facts.MEMBERS:
+            known = ", ".join(facts.MEMBERS)
+            raise FaultError(members.at, f"'for_each' goes over {known}, not {shown(members)}.")
+        if self.in_members:
+            raise FaultError(members.at, "'for_each' cannot stand inside 'for_each'.")
+        if self.scope not in _WITH_MEMBERS:
+            raise FaultError(members.at, f"a subject of scope {self.scope.value!r} has no {name}.")
+        if "assert" not in node.entries:
+            raise FaultError(node.at, "'for_each' needs an 'assert': what each one must meet.")
+        inner = replace(self, in_members=True)
+        where = inner.read(node.entries["where"][1]) if "where" in node.entries else None
+        condition = inner.read(node.entries["assert"][1])
+        return ForEach(name, condition, node.at, where) if condition else None
+
+    def _leaf(self, node: Entries) -> Compare:
+        self.leaves[0] += 1
+        if self.leaves[0] > LIMIT_LEAVES:
+            raise FaultError(node.at, f"more than {LIMIT_LEAVES:,} comparisons in one rule.")
+        operands = OperandReader(self.scope, self.parameters, self.in_members)
+        fact = operands.fact(node, (*OPERATORS, *_GROUPS))
+        names = [key for key in node.entries if key in OPERATORS]
+        if not names:
+            raise FaultError(
+                node.at, f"the comparison has no operator. Known: {', '.join(OPERATORS)}."
+            )
+        if len(names) > 1:
+            raise FaultError(
+                node.at, f"{names[0]!r} and {names[1]!r} in one comparison; use 'all:'."
+            )
+        written = node.entries[names[0]][1]
+        kind = facts.fact_type(fact)
+        if kind not in OPERATORS[names[0]].on:
+            fits = [name for name, operator in OPERATORS.items() if kind in operator.on]
+            message = (
+                f"{names[0]!r} does not work on {fact!r}, a {kind.value}. Use {', '.join(fits)}."
+            )
+            raise FaultError(written.at, message)
+        operand = operands.operand(written, OPERATORS[names[0]].takes, fact)
+        return Compare(fact=fact, operator=names[0], operand=operand, at=node.at)

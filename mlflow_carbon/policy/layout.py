@@ -1,0 +1,172 @@
+"""The form of a policy file: every key, what it holds, and what it is for.
+
+The loader checks against this and ``policies/schema/policy.schema.json`` is generated from it.
+"""
+
+from __future__ import annotations
+
+from mlflow_carbon.evidence.model import SubjectKind
+from mlflow_carbon.policy.model import Relation, Severity, State
+from mlflow_carbon.policy.shape import Field, Kind, Shape
+
+API_VERSION = "mlflow-carbon/v1"
+
+_SEVERITIES = tuple(severity.value for severity in Severity)
+_SCOPES = tuple(kind.value for kind in SubjectKind)
+_RULE_ID = r"[A-Z][A-Z0-9]*(?:-[A-Z0-9]+)+"
+PARAMETER_TYPES = ("number", "text", "list")
+
+METADATA: Shape = {
+    "id": Field(
+        Kind.TEXT,
+        "a name that stays the same over versions",
+        required=True,
+        pattern=r"[a-z0-9]+(?:[._-][a-z0-9]+)*",
+        example="org.example.training",
+    ),
+    "version": Field(
+        Kind.TEXT,
+        "the version of this text",
+        required=True,
+        pattern=r"\d+\.\d+\.\d+",
+        example="1.0.0",
+    ),
+    "title": Field(Kind.TEXT, "one line for people", required=True),
+    "owner": Field(Kind.TEXT, "who answers for the policy", required=True),
+    "describe": Field(Kind.TEXT, "what the pack is for"),
+    "reviewed_on": Field(Kind.DATE, "when a person last read it through"),
+    "review_every_days": Field(Kind.COUNT, "how long a review holds"),
+}
+
+PARAMETER: Shape = {
+    "type": Field(Kind.TEXT, "number, text or list", required=True, choices=PARAMETER_TYPES),
+    "default": Field(Kind.VALUE, "the value if the user sets none", required=True),
+    "unit": Field(Kind.TEXT, "the unit, for people"),
+    "minimum": Field(Kind.NUMBER, "the smallest value allowed"),
+    "maximum": Field(Kind.NUMBER, "the largest value allowed"),
+    "describe": Field(Kind.TEXT, "what it decides"),
+}
+
+GATE: Shape = {
+    "aliases": Field(Kind.TEXTS, "protected aliases; * matches any text"),
+    "stages": Field(Kind.TEXTS, "protected stages"),
+    "models": Field(Kind.TEXTS, "protected registered models; * matches any text"),
+    "blocks_at": Field(Kind.TEXT, "the lowest severity that blocks", choices=_SEVERITIES),
+}
+
+CONTROL: Shape = {
+    "ref": Field(
+        Kind.TEXT,
+        "framework/control",
+        required=True,
+        pattern=r"[a-z0-9-]+/[A-Za-z0-9().-]+",
+        example="nist-ai-rmf/MEASURE-2.12",
+    ),
+    "relation": Field(
+        Kind.TEXT,
+        "how the rule bears on it",
+        required=True,
+        choices=tuple(r.value for r in Relation),
+    ),
+}
+
+ATTEST: Shape = {
+    "statement": Field(
+        Kind.TEXT,
+        "the identifier of the statement",
+        required=True,
+        pattern=r"[a-z0-9][a-z0-9._-]{0,99}",
+        example="intended-use-reviewed",
+    ),
+    "asks": Field(Kind.TEXT, "what the person states, as a sentence", required=True),
+    "max_age_days": Field(Kind.VALUE, "after how many days it must be made again"),
+}
+
+ATTESTED: Shape = {
+    "statement": Field(Kind.TEXT, "the identifier of the statement", required=True),
+    "by": Field(Kind.TEXT, "who states it"),
+    "made_on": Field(Kind.DATE, "when", required=True),
+    "expires": Field(Kind.DATE, "the last day it holds"),
+}
+
+TEST: Shape = {
+    "name": Field(Kind.TEXT, "what the case is about", required=True),
+    "given": Field(Kind.FREE, "facts of the subject, by name"),
+    "datasets": Field(Kind.FREE_LISTS, "facts of each dataset, for rules with for_each: datasets"),
+    "attested": Field(Kind.SHAPES, "attestations on record", shape=ATTESTED),
+    "as_of": Field(Kind.DATE, "the date of the audit; 2026-01-01 if not given"),
+    "expect": Field(
+        Kind.TEXT,
+        "the state",
+        required=True,
+        choices=tuple(s.value for s in State if s is not State.WAIVED),
+    ),
+}
+
+RULE: Shape = {
+    "id": Field(
+        Kind.TEXT, "never changes its meaning", required=True, pattern=_RULE_ID, example="ENE-001"
+    ),
+    "title": Field(Kind.TEXT, "what is true when the rule passes, as a sentence", required=True),
+    "severity": Field(Kind.TEXT, "how much a failure matters", required=True, choices=_SEVERITIES),
+    "scope": Field(Kind.TEXT, "what the rule is about", required=True, choices=_SCOPES),
+    "rationale": Field(Kind.TEXT, "why anybody should care", required=True),
+    "controls": Field(Kind.SHAPES, "the controls it is evidence for", required=True, shape=CONTROL),
+    "when": Field(Kind.CONDITION, "the subjects it applies to; without it: all"),
+    "assert": Field(Kind.CONDITION, "what must hold"),
+    "attest": Field(Kind.SHAPE, "what a named person must state", shape=ATTEST),
+    "on_missing": Field(
+        Kind.TEXT,
+        "the state if evidence is missing",
+        choices=(State.NO_EVIDENCE.value, State.FAIL.value),
+    ),
+    "finding": Field(
+        Kind.TEXT, "the sentence of a failed rule, with {tag:NAME} places", required=True
+    ),
+    "remediation": Field(Kind.TEXT, "what to do, in plain words", required=True),
+    "does_not_show": Field(Kind.TEXT, "what a pass does not prove", required=True),
+    "tests": Field(Kind.SHAPES, "cases: at least a pass, a fail and a missing one", shape=TEST),
+    "baseline": Field(Kind.TEXT, "for scope pair: the alias to compare with"),
+}
+
+USE: Shape = {
+    "rule": Field(
+        Kind.TEXT,
+        "a rule of a shipped pack",
+        required=True,
+        pattern=r"[a-z0-9.-]+/[A-Z][A-Z0-9-]+",
+        example="nist-ai-rmf-core/ENE-001",
+    ),
+    "scope": Field(
+        Kind.TEXT,
+        "model_version puts the rule to the training run, datasets or model behind a version",
+        choices=_SCOPES,
+    ),
+    "severity": Field(Kind.TEXT, "another severity than in its own pack", choices=_SEVERITIES),
+}
+
+WAIVER: Shape = {
+    "id": Field(Kind.TEXT, "its number", required=True),
+    "rules": Field(Kind.TEXTS, "the rules it suspends", required=True),
+    "match": Field(Kind.CONDITION, "the subjects it is for; without it: all"),
+    "reason": Field(Kind.TEXT, "why", required=True),
+    "requested_by": Field(Kind.TEXT, "who asked", required=True),
+    "approved_by": Field(Kind.TEXT, "who accepted the risk; somebody else", required=True),
+    "approved_on": Field(Kind.DATE, "when", required=True),
+    "expires": Field(Kind.DATE, "the last day it holds (end of day, UTC)", required=True),
+    "ticket": Field(Kind.TEXT, "where it was discussed"),
+}
+
+PACK: Shape = {
+    "apiVersion": Field(Kind.TEXT, f"always {API_VERSION}", required=True, choices=(API_VERSION,)),
+    "kind": Field(Kind.TEXT, "always PolicyPack", required=True, choices=("PolicyPack",)),
+    "metadata": Field(Kind.SHAPE, "what the pack is", required=True, shape=METADATA),
+    "frameworks": Field(
+        Kind.TEXTS, "the frameworks its controls are from, as id@version", required=True
+    ),
+    "parameters": Field(Kind.NAMED_SHAPES, "values the user may set", shape=PARAMETER),
+    "gate": Field(Kind.SHAPE, "what the registry protects", shape=GATE),
+    "use": Field(Kind.SHAPES, "rules taken over from shipped packs", shape=USE),
+    "rules": Field(Kind.SHAPES, "the rules", shape=RULE),
+    "waivers": Field(Kind.SHAPES, "accepted exceptions", shape=WAIVER),
+}

@@ -1,0 +1,152 @@
+"""The leaves of a condition: the fact a comparison is about, and what it is compared with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow_carbon.evidence.model import FactType, SubjectKind
+from mlflow_carbon.policy import facts
+from mlflow_carbon.policy.model import FactTerm, Near, Operand, Parameter
+from mlflow_carbon.policy.operators import PATTERN_LIMIT, Takes, pattern
+from mlflow_carbon.policy.shape import FaultError, did_you_mean, shown
+from mlflow_carbon.policy.yaml_tree import Entries, Items, Node, Scalar
+
+_PARAMETER = re.compile(r"\$(?:\{([^{}]{1,100})\}|([A-Za-z_][A-Za-z0-9_-]*))")
+_AGE = re.compile(r"(\d{1,5}) (days?|hours?)")
+_TERM_KEYS = ("times", "plus", "minus")
+
+
+@dataclass(frozen=True, slots=True)
+class OperandReader:
+    """Reads facts and operands; every method raises ``FaultError`` where something is wrong."""
+
+    scope: SubjectKind
+    parameters: Mapping[str, Parameter]
+    in_members: bool
+
+    def fact(self, node: Entries, others: Iterable[str]) -> str:
+        """The one fact a mapping names, as ``namespace: key``; keys in ``others`` may stand beside it."""
+        found: list[tuple[str, Node]] = []
+        known = tuple(others)
+        for key, (written, value) in node.entries.items():
+            if key.removeprefix(facts.BASELINE) in facts.NAMESPACES:
+                text = value.text if isinstance(value, Scalar) else ""
+                found.append((f"{key}.{text}", value))
+            elif key not in known:
+                hint = did_you_mean(key, (*facts.NAMESPACES, *known))
+                hint = hint or f" Facts: {', '.join(facts.NAMESPACES)}."
+                raise FaultError(
+                    written.at, f"{key[:60]!r} is neither a fact nor an operator.{hint}"
+                )
+        if len(found) != 1:
+            what = "names no fact" if not found else "names two facts; use 'all:'"
+            raise FaultError(
+                node.at, f"the comparison {what} (one is written like 'metric: accuracy')."
+            )
+        name, value = found[0]
+        if wrong := facts.fault(name, self.scope, in_members=self.in_members):
+            raise FaultError(value.at, wrong)
+        return name
+
+    def operand(self, node: Node, takes: Takes, fact: str) -> Operand | FactTerm | Near:
+        """What stands behind an operator, parameters put in."""
+        if takes is Takes.NEAR:
+            return self._near(node)
+        if takes is Takes.NUMBER and isinstance(node, Entries):
+            return self._term(node)
+        checked: Operand | None = _CHECK[takes](self.value(node))
+        if checked is None:
+            raise FaultError(node.at, f"needs {takes.value}, not {shown(node)}.")
+        if takes is Takes.PATTERN:
+            _usable(str(checked), node)
+        if takes in (Takes.VALUE, Takes.LIST) and facts.fact_type(fact) is FactType.NUMBER:
+            each = checked if isinstance(checked, tuple) else (checked,)
+            if not all(_is_number(item) for item in each):
+                raise FaultError(node.at, f"{fact!r} is a number; {shown(node)} is not.")
+        return checked
+
+    def value(self, node: Node) -> Any:
+        """A written value with parameters put in."""
+        if isinstance(node, Items):
+            each = (self.value(item) for item in node.items)
+            flat = (item if isinstance(item, tuple) else (item,) for item in each)
+            return tuple(item for items in flat for item in items)
+        if not isinstance(node, Scalar) or node.value is None:
+            raise FaultError(node.at, f"a value is needed here, not {shown(node)}.")
+        if node.text.startswith("$$"):
+            return node.text[1:]
+        if match := _PARAMETER.fullmatch(node.text):
+            return self._parameter(match[1] or match[2], node)
+        return node.value
+
+    def _parameter(self, name: str, node: Node) -> Operand:
+        if name in self.parameters:
+            return self.parameters[name].value
+        hint = did_you_mean(name, self.parameters) or " Declare it under 'parameters:'."
+        raise FaultError(node.at, f"no parameter is called {name[:60]!r}.{hint}")
+
+    def _number(self, node: Entries, key: str) -> float:
+        value = self.value(node.entries[key][1])
+        if not _is_number(value):
+            raise FaultError(node.entries[key][1].at, f"{key!r} needs a number.")
+        return float(value)
+
+    def _term(self, node: Entries) -> FactTerm:
+        fact = self.fact(node, _TERM_KEYS)
+        if facts.fact_type(fact) not in (FactType.NUMBER, FactType.TEXT):
+            raise FaultError(node.at, f"{fact!r} is not a number.")
+        numbers = {key: self._number(node, key) for key in _TERM_KEYS if key in node.entries}
+        plus = numbers.get("plus", 0.0) - numbers.get("minus", 0.0)
+        return FactTerm(fact, numbers.get("times", 1.0), plus)
+
+    def _near(self, node: Node) -> Near:
+        if not isinstance(node, Entries) or "percent" not in node.entries:
+            raise FaultError(
+                node.at, "needs {percent: 10, of: 5.0} or {percent: 10, metric: NAME}."
+            )
+        percent = self._number(node, "percent")
+        if percent < 0:
+            raise FaultError(node.entries["percent"][1].at, "'percent' must be at least 0.")
+        rest = Entries({k: v for k, v in node.entries.items() if k != "percent"}, node.at)
+        if "of" not in rest.entries:
+            return Near(percent, self._term(rest))
+        if len(rest.entries) > 1:
+            raise FaultError(node.at, "'of' stands alone beside 'percent'.")
+        return Near(percent, self._number(rest, "of"))
+
+
+def _usable(text: str, node: Node) -> None:
+    try:
+        pattern(text)
+    except ValueError as error:
+        raise FaultError(node.at, f"not a usable pattern: {error}.") from None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _interval(value: Any) -> Any:
+    sound = isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value))
+    return value if sound and value[0] <= value[1] else None
+
+
+def _age(value: Any) -> float | None:
+    if _is_number(value):
+        return float(value) if value >= 0 else None
+    match = _AGE.fullmatch(value) if isinstance(value, str) else None
+    return int(match[1]) / (24 if match[2].startswith("hour") else 1) if match else None
+
+
+_CHECK = {
+    Takes.NUMBER: lambda v: v if _is_number(v) else None,
+    Takes.VALUE: lambda v: v if isinstance(v, (str, int, float)) else None,
+    Takes.LIST: lambda v: v if isinstance(v, tuple) and v else None,
+    Takes.INTERVAL: _interval,
+    Takes.PATTERN: lambda v: v if isinstance(v, str) and 0 < len(v) <= PATTERN_LIMIT else None,
+    Takes.TRUE: lambda v: True if v is True else None,
+    Takes.AGE: _age,
+}
