@@ -23,7 +23,9 @@ SHA = "ab" * 32
 
 
 def attestation(expires_at: datetime | None = None) -> Attestation:
-    return Attestation("use-reviewed", "Ana", "model owner", NOW, expires_at, "Read the card.", "GRC-1")
+    return Attestation(
+        "use-reviewed", "Ana", "model owner", NOW, expires_at, "Read the card.", "GRC-1"
+    )
 
 
 @pytest.fixture
@@ -43,7 +45,10 @@ def test_a_statement_is_read_back_as_it_was_made(client: MlflowClient) -> None:
     key = record_statement(client, "credit", "1", attestation())
     tags = client.get_model_version("credit", "1").tags
     assert key == "mlflow_carbon.attestation.use-reviewed"
-    assert from_text(tags[key], statement="use-reviewed", name=seeded.name, version="1") == attestation()
+    assert (
+        from_text(tags[key], statement="use-reviewed", name=seeded.name, version="1")
+        == attestation()
+    )
 
 
 def test_a_statement_about_another_version_is_none_for_this_one() -> None:
@@ -119,7 +124,13 @@ def test_a_statement_that_is_over_before_it_is_made_is_refused(client: MlflowCli
 def test_a_card_goes_to_the_run_that_used_the_content(client: MlflowClient) -> None:
     seeded = seed(client, "credit")
     use_dataset(client, seeded, "train", SHA)
-    card = {"name": "train", "license": "CC-BY-4.0", "declared_by": "Ana", "sha256": SHA, "origin": ""}
+    card = {
+        "name": "train",
+        "license": "CC-BY-4.0",
+        "declared_by": "Ana",
+        "sha256": SHA,
+        "origin": "",
+    }
     key = record_card(client, seeded.run_id, card, NOW)
     assert key == Tag.CARD_PREFIX + SHA[:16]
     assert json.loads(client.get_run(seeded.run_id).data.tags[key]) == {

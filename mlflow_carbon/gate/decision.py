@@ -1,0 +1,88 @@
+"""May this version be promoted? A pure function of a policy pack, evidence and a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from mlflow_carbon.audit.assess import assess_subject
+from mlflow_carbon.audit.finding import Finding
+from mlflow_carbon.evidence.model import Evidence, Subject, SubjectKind
+from mlflow_carbon.policy.model import Pack, Rule, Severity, State
+
+CLOSED_STATES = (State.FAIL, State.NO_EVIDENCE, State.NEEDS_ATTESTATION, State.ERROR)
+"""The states that keep the gate closed. What is not known is never taken for good."""
+
+_BEHIND_A_VERSION = {
+    SubjectKind.RUN: ("training_run", "The version has no training run on record."),
+    SubjectKind.DATASET_INPUT: ("datasets", "The training run has no dataset on record."),
+}
+"""Rules about runs and datasets are put to those the version was made from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The gate's answer. ``blocking`` are the findings in the way, worst first.
+
+    A decision without any finding is not an allowance: nothing was checked.
+    """
+
+    allowed: bool
+    blocking: tuple[Finding, ...]
+    findings: tuple[Finding, ...]
+
+
+def decide(
+    pack: Pack, evidence: Evidence, as_of: datetime, pairs: Sequence[Evidence] = ()
+) -> Decision:
+    """The answer for a model version: every rule at or above ``gate.blocks_at`` is met or waived.
+
+    ``pairs``: the version against each baseline there is. A pack without a gate section blocks
+    from severity ``high`` on, as the section does by default.
+    """
+    threshold = pack.gate.blocks_at if pack.gate is not None else Severity.HIGH
+    findings = tuple(_findings(pack, evidence, as_of, pairs))
+    in_the_way = [
+        finding
+        for finding in findings
+        if finding.state in CLOSED_STATES and finding.severity.rank <= threshold.rank
+    ]
+    in_the_way.sort(key=lambda finding: (finding.severity.rank, finding.rule_id))
+    return Decision(bool(findings) and not in_the_way, tuple(in_the_way), findings)
+
+
+def _findings(
+    pack: Pack, evidence: Evidence, as_of: datetime, pairs: Sequence[Evidence]
+) -> Iterator[Finding]:
+    yield from assess_subject(pack, evidence, as_of)
+    for kind, (members, nothing) in _BEHIND_A_VERSION.items():
+        subjects = evidence.members.get(members, ())
+        for subject in subjects:
+            yield from assess_subject(pack, subject, as_of)
+        if not subjects:
+            yield from (
+                _unanswered(pack, rule, evidence.subject, nothing)
+                for rule in pack.rules
+                if rule.scope is kind
+            )
+    for pair in pairs:
+        yield from assess_subject(pack, pair, as_of)
+
+
+def _unanswered(pack: Pack, rule: Rule, subject: Subject, reason: str) -> Finding:
+    return Finding(
+        rule_id=rule.id,
+        pack_id=pack.id,
+        title=rule.title,
+        severity=rule.severity,
+        subject=subject,
+        state=State.NO_EVIDENCE,
+        underlying=None,
+        message=reason,
+        observations=(),
+        controls=rule.controls,
+        remediation=rule.remediation,
+        does_not_show=rule.does_not_show,
+        at=rule.at,
+    )

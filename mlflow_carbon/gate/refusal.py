@@ -1,0 +1,101 @@
+"""What a person reads, and a program gets, when the gate stays closed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlflow_carbon.audit.finding import Finding
+from mlflow_carbon.gate.decision import Decision
+from mlflow_carbon.policy.model import State
+
+_SHOWN, _WIDTH = 2, 320
+_STATE_WORDS = {
+    State.FAIL: "failed",
+    State.NO_EVIDENCE: "no evidence",
+    State.NEEDS_ATTESTATION: "needs a person's statement",
+    State.ERROR: "could not be evaluated",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """One reason in the way, ready for JSON."""
+
+    rule: str
+    severity: str
+    state: str
+    message: str
+    fix: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Field name -> text."""
+        return {
+            "rule": self.rule,
+            "severity": self.severity,
+            "state": self.state,
+            "message": self.message,
+            "fix": self.fix,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why one action was not let through. ``action`` completes "... is refused"."""
+
+    action: str
+    policy: str
+    violations: tuple[Violation, ...]
+    check: str
+    """The command that shows everything; empty where none applies."""
+
+    def message(self) -> str:
+        """At most five lines: what, which rules with their remedy, and the command for the rest."""
+        shown = self.violations[:_SHOWN]
+        lines = [_line(f"{self.action} is refused by policy {self.policy}.")]
+        lines += [_line(_sentence(violation)) for violation in shown]
+        if more := len(self.violations) - len(shown):
+            lines.append(f"... and {more} more.")
+        if self.check:
+            lines.append(_line(f"All reasons and remedies: {self.check}"))
+        return "\n".join(lines)
+
+
+def violations_of(decision: Decision) -> tuple[Violation, ...]:
+    """The blocking findings; or, when nothing at all was checked, that."""
+    if not decision.findings:
+        return (
+            Violation(
+                rule="GATE-EMPTY",
+                severity="high",
+                state=State.NO_EVIDENCE.value,
+                message="The policy has no rule about model versions, so nothing was checked.",
+                fix="Add rules with scope model_version to the gate's policy.",
+            ),
+        )
+    return tuple(_violation(finding) for finding in decision.blocking)
+
+
+def _violation(finding: Finding) -> Violation:
+    return Violation(
+        rule=finding.rule_id,
+        severity=finding.severity.value,
+        state=finding.state.value,
+        message=_clean(finding.message),
+        fix=_clean(finding.remediation),
+    )
+
+
+def _sentence(violation: Violation) -> str:
+    words = _STATE_WORDS.get(State(violation.state), violation.state)
+    fix = f" To fix: {violation.fix}" if violation.fix else ""
+    return f"{violation.rule} ({violation.severity}, {words}): {violation.message}{fix}"
+
+
+def _clean(text: str) -> str:
+    """Text from policies, tags and dataset names on one line, without control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _line(text: str) -> str:
+    text = _clean(text)
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."
