@@ -1,21 +1,19 @@
-"""From readings to joules between two moments: ticks, interpolation, bridging, and how far off that may be.
-
-A *tick* is the moment at which a hardware counter took its value. Where the counter is
-renewed every tenth of a second, a reading shows a tick that is up to that old; the
-figures below are placed at the tick, not at the reading.
-"""
+"""From readings to joules between two moments: interpolation, bridging, and how far off that may be."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlflow_carbon.energy.meter import Gap, MeterInfo, Method, Reading
+from mlflow_carbon.energy.ticks import Beat, Moment
 from mlflow_carbon.units import Range
 
 NOTHING = Range(0.0, 0.0, 0.0)
 _LEAD_NS = 250_000_000
 """A meter's first reading may come this long after its run began and still count from the beginning."""
 _SLOPE_S = 0.05
+_YOUNG_S = 1.0
+"""For this long the highest and lowest power seen are no bounds yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +29,6 @@ class Interval:
     """How far the energy at either end may be off because the tick's moment is not known exactly."""
     measured: bool = True
     """Covered by readings; otherwise bridged, and wide."""
-
-    @property
-    def seconds(self) -> float:
-        """Length."""
-        return (self.to_ns - self.from_ns) / 1e9
 
 
 def ordered(low: float, mid: float, high: float) -> Range:
@@ -58,9 +51,13 @@ def _at_least(now: Range, before: Range) -> Range:
 
 @dataclass(frozen=True, slots=True)
 class _Tick:
-    at_ns: int
+    moment: Moment
     energy_j: Range
     own_j: Range
+
+    @property
+    def at_ns(self) -> int:
+        return self.moment.at_ns
 
 
 class Track:
@@ -73,10 +70,10 @@ class Track:
     def __init__(self, info: MeterInfo, opened_ns: int, period_s: float = 1.0) -> None:
         """Start at ``opened_ns``, to be read every ``period_s``; the first reading sets the zero."""
         self.info, self._period_s = info, period_s
-        self._at_ns = opened_ns
+        self._at_ns, self._polled_ns = opened_ns, opened_ns
+        self._beat = Beat(int(info.tick_s * 1e9))
         self._handed: _Tick | None = None
         self._tick: _Tick | None = None
-        self._polled_ns = opened_ns
         self._slope_from: _Tick | None = None
         self._first: _Tick | None = None
         self._power_w: float | None = None
@@ -93,22 +90,21 @@ class Track:
 
     def add(self, reading: Reading) -> Interval | None:
         """Take a reading; the joules since the position, if the counter has moved on."""
-        own = reading.energy_j if reading.own_j is None else reading.own_j
-        half_ns = self._blur_ns(reading.at_ns)
-        tick = _Tick(reading.at_ns - half_ns, reading.energy_j, own)
         self.trouble = None
         if reading.power_w is not None:
             self._see(reading.power_w)
         if self._tick is None or self._handed is None:
-            self._begin(tick, reading.at_ns)
+            self._begin(reading)
             return None
         if self.info.tick_s and reading.energy_j == self._tick.energy_j and not self._broken:
             self._polled_ns = reading.at_ns
             return None
+        tick = _tick(reading, self._beat.of_change(reading.at_ns, self._polled_ns))
         self._polled_ns = reading.at_ns
+        self._place_the_first(tick)
         self._tick = tick
         self._see_slope(tick, keep=reading.power_w is None)
-        return self._hand_out(tick, half_ns) if tick.at_ns > self._at_ns else None
+        return self._hand_out(tick) if tick.at_ns > self._at_ns else None
 
     def gap(self, gap: Gap) -> None:
         """Take note that the meter could not be read; a counter makes up for it later, others cannot."""
@@ -125,22 +121,35 @@ class Track:
         if self._handed is None or self._tick is None or to_ns <= self._at_ns:
             return None
         span_s = (to_ns - self._at_ns) / 1e9
-        age_s = (to_ns - self._polled_ns) / 1e9
+        age_s = self.silent_s(to_ns)
         fresh = self.trouble is None and age_s <= 3 * max(self._period_s, self.info.tick_s)
         power_w = self._latest_w() if fresh else None
-        ceiling_w = self.info.max_power_w or self._peak_w
         if power_w is None:
-            energy = Range(0.0, 0.0, ceiling_w * span_s)
+            energy = Range(0.0, 0.0, self._ceiling_w() * span_s)
         else:
-            floor_w = power_w if self._least_w is None else self._least_w
-            energy = ordered(
-                floor_w * span_s, power_w * span_s, max(self._peak_w, power_w) * span_s
-            )
+            seen = self._tick.moment
+            shortest_s = max(0, to_ns - max(seen.to_ns, self._at_ns)) / 1e9
+            longest_s = max(span_s, (to_ns - seen.from_ns) / 1e9)
+            young = (to_ns - self._first_ns()) / 1e9 < _YOUNG_S
+            least_w = 0.0 if young or self._least_w is None else self._least_w
+            most_w = self._ceiling_w() if young else self._peak_w
+            energy = ordered(least_w * shortest_s, power_w * span_s, most_w * longest_s)
         own = energy.scaled(self._own_share())
         close_enough = power_w is not None and age_s <= self.info.tick_s + 0.1
         interval = Interval(self._at_ns, to_ns, energy, own, measured=close_enough)
-        self._moved(_Tick(to_ns, self._handed.energy_j + energy, self._handed.own_j + own))
+        at = Moment(to_ns, to_ns, to_ns)
+        self._moved(_Tick(at, self._handed.energy_j + energy, self._handed.own_j + own))
         return interval
+
+    def silent_s(self, now_ns: int) -> float:
+        """Seconds since the meter last gave a value, or since the start."""
+        return (now_ns - self._polled_ns) / 1e9
+
+    def _first_ns(self) -> int:
+        return self._at_ns if self._first is None else self._first.at_ns
+
+    def _ceiling_w(self) -> float:
+        return max(self.info.max_power_w or 0.0, self._peak_w)
 
     def _latest_w(self) -> float | None:
         """The last power seen; in a track's first moments the mean since it began."""
@@ -155,17 +164,24 @@ class Track:
             return 1.0
         return min(1.0, self._tick.own_j.mid / self._tick.energy_j.mid)
 
-    def _blur_ns(self, at_ns: int) -> int:
-        tick_ns = int(self.info.tick_s * 1e9)
-        if self._tick is None:
-            return tick_ns // 2
-        return min(tick_ns, at_ns - self._polled_ns) // 2
-
-    def _begin(self, tick: _Tick, read_ns: int) -> None:
-        self._polled_ns, self._broken = read_ns, None
+    def _begin(self, reading: Reading) -> None:
+        tick = _tick(reading, self._beat.of_first(reading.at_ns))
+        self._polled_ns, self._broken = reading.at_ns, None
         self._tick = self._handed = self._slope_from = self._first = tick
-        if tick.at_ns - self._at_ns > _LEAD_NS:
+        if not 0 <= tick.at_ns - self._at_ns <= _LEAD_NS:
             self._at_ns = tick.at_ns
+
+    def _place_the_first(self, tick: _Tick) -> None:
+        """The value before the first change that was seen happen is one beat older than the change."""
+        first = self._first
+        seen_happen = tick.moment.to_ns - tick.moment.from_ns <= self._beat.tick_ns // 2
+        if first is None or self._handed is not first or self._tick is not first or not seen_happen:
+            return
+        bounds = first.moment
+        at_ns = min(max(tick.at_ns - self._beat.tick_ns, bounds.from_ns), bounds.to_ns)
+        if self._at_ns == first.at_ns:
+            self._at_ns = at_ns
+        self._first = self._handed = replace(first, moment=replace(bounds, at_ns=at_ns))
 
     def _see(self, power_w: float, keep: bool = True) -> None:
         if keep:
@@ -182,11 +198,7 @@ class Track:
             self._see(max(0.0, tick.energy_j.mid - start.energy_j.mid) / span_s, keep)
             self._slope_from = tick
 
-    def silent_s(self, now_ns: int) -> float:
-        """Seconds since the meter last gave a value, or since the start."""
-        return (now_ns - self._polled_ns) / 1e9
-
-    def _hand_out(self, tick: _Tick, half_ns: int) -> Interval:
+    def _hand_out(self, tick: _Tick) -> Interval:
         assert self._handed is not None
         energy = _grown(tick.energy_j, self._handed.energy_j)
         own = _grown(tick.own_j, self._handed.own_j)
@@ -197,23 +209,22 @@ class Track:
             lead_s = (self._handed.at_ns - self._at_ns) / 1e9
             stretch = span_s / max(1e-9, span_s - lead_s) if lead_s > 0 else 1.0
             energy, own = energy.scaled(stretch), own.scaled(stretch)
-            blur_j = energy.mid / span_s * half_ns / 1e9
+            blur_j = energy.mid / span_s * tick.moment.blur_ns / 1e9
             interval = Interval(self._at_ns, tick.at_ns, energy, own, blur_j)
         self._broken = None
-        self._moved(
-            _Tick(
-                tick.at_ns,
-                _at_least(tick.energy_j, self._handed.energy_j),
-                _at_least(tick.own_j, self._handed.own_j),
-            )
-        )
+        energy = _at_least(tick.energy_j, self._handed.energy_j)
+        self._moved(_Tick(tick.moment, energy, _at_least(tick.own_j, self._handed.own_j)))
         return interval
 
     def _over_the_break(self, tick: _Tick, span_s: float) -> Interval:
-        ceiling_w = self.info.max_power_w or self._peak_w
-        energy = ordered(0.0, (self._power_w or 0.0) * span_s, ceiling_w * span_s)
+        energy = ordered(0.0, (self._power_w or 0.0) * span_s, self._ceiling_w() * span_s)
         own = energy.scaled(self._own_share())
         return Interval(self._at_ns, tick.at_ns, energy, own, measured=False)
 
     def _moved(self, handed: _Tick) -> None:
         self._handed, self._at_ns = handed, handed.at_ns
+
+
+def _tick(reading: Reading, moment: Moment) -> _Tick:
+    own = reading.energy_j if reading.own_j is None else reading.own_j
+    return _Tick(moment, reading.energy_j, own)
