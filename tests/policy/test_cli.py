@@ -1,0 +1,94 @@
+"""``mlflow-carbon policy`` as a person at a terminal meets it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.policy.conftest import policy_text
+
+BUDGET = "assert: {metric: carbon/energy_kwh, at_most: 5}"
+CASES = """tests:
+  - {name: inside, given: {metric.carbon/energy_kwh: 5}, expect: pass}
+  - {name: above, given: {metric.carbon/energy_kwh: 6}, expect: fail}
+  - {name: unknown, given: {}, expect: no_evidence}
+"""
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mlflow_carbon.cli", "policy", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_an_unreadable_policy_ends_with_code_2_and_tells_place_and_suggestion(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "budget.yaml").write_text(policy_text(BUDGET.replace("energy_kwh", "energy_kj")))
+    done = run("check", "baseline", "budget.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout.startswith("baseline: sound;")
+    assert done.stderr.startswith("budget.yaml:12:22: the metric 'carbon/energy_kj' is not one")
+    assert "Did you mean 'carbon/energy_kwh'?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_cases_of_a_policy_are_run_and_a_wrong_one_ends_with_code_1(tmp_path: Path) -> None:
+    path = tmp_path / "budget.yaml"
+    path.write_text(policy_text(f"{BUDGET}\n{CASES}"))
+    assert run("test", "budget.yaml", cwd=tmp_path).returncode == 0
+    path.write_text(policy_text(f"{BUDGET}\n{CASES}").replace("at_most: 5", "at_most: 7"))
+    done = run("test", "budget.yaml", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "budget.yaml:15:7: ENE-900 'above': expected fail, got pass." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("lost", "gap"),
+    [
+        ("expect: pass", "has no case that passes"),
+        ("expect: fail", "has no case that fails"),
+        ("expect: no_evidence", "has no case where evidence is missing"),
+    ],
+)
+def test_a_rule_without_a_pass_a_fail_and_a_missing_case_is_reported(
+    tmp_path: Path, lost: str, gap: str
+) -> None:
+    kept = "".join(line for line in CASES.splitlines(keepends=True) if lost not in line)
+    (tmp_path / "budget.yaml").write_text(policy_text(f"{BUDGET}\n{kept}"))
+    done = run("test", "budget.yaml", cwd=tmp_path)
+    assert done.returncode == 1
+    assert gap in done.stdout
+
+
+def test_a_comparison_that_no_case_depends_on_is_reported(tmp_path: Path) -> None:
+    body = "assert: {all: [{metric: carbon/energy_kwh, at_most: 5}, {metric: a, at_most: 1}]}"
+    cases = CASES.replace("energy_kwh: ", "energy_kwh: ").replace("kwh: 5}", "kwh: 5, metric.a: 0}")
+    cases = cases.replace("kwh: 6}", "kwh: 6, metric.a: 0}")
+    (tmp_path / "two.yaml").write_text(policy_text(f"{body}\n{cases}"))
+    done = run("test", "two.yaml", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "ENE-900 (line 12): no case depends on 'metric.a at_most'" in done.stdout
+
+
+def test_the_shipped_packs_are_listed_for_people_and_for_programs(tmp_path: Path) -> None:
+    assert "promotion-gate" in run("list", cwd=tmp_path).stdout
+    listed = json.loads(run("list", "--json", cwd=tmp_path).stdout)
+    assert {"baseline", "nist-ai-rmf-core", "promotion-gate"} <= {one["name"] for one in listed}
+
+
+def test_a_rule_is_shown_in_plain_words(tmp_path: Path) -> None:
+    shown = run("show", "nist-ai-rmf-core", "DAT-003", cwd=tmp_path).stdout
+    assert "dataset license is an SPDX license expression" in shown
+    assert "A pass does not show: That the declaration is true" in shown
+    unknown = run("show", "nist-ai-rmf-core", "DAT-999", cwd=tmp_path)
+    assert unknown.returncode == 2
+    assert "has no rule DAT-999" in unknown.stderr
