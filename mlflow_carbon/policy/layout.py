@@ -52,6 +52,11 @@ GATE: Shape = {
     "stages": Field(Kind.TEXTS, "protected stages"),
     "models": Field(Kind.TEXTS, "protected registered models; * matches any text"),
     "blocks_at": Field(Kind.TEXT, "the lowest severity that blocks", choices=_SEVERITIES),
+    "auditors": Field(Kind.TEXTS, "who may write any evidence tag; without it: all, in their name"),
+    "approvals": Field(Kind.COUNT, "how many people other than the author must approve a version"),
+    "approvers": Field(Kind.TEXTS, "users who may approve; without it: everybody but the author"),
+    "overriders": Field(Kind.TEXTS, "who may override for a limited time; without it: nobody"),
+    "override_max_days": Field(Kind.COUNT, "the longest an override may last; 7 if not given"),
 }
 
 CONTROL: Shape = {

@@ -225,9 +225,14 @@ class _Builder:
             stages=taken.get("stages", ()),
             models=taken.get("models", ()),
             blocks_at=Severity(taken.get("blocks_at", Severity.HIGH.value)),
+            auditors=taken.get("auditors", ()),
+            approvals=taken.get("approvals", 0),
+            approvers=taken.get("approvers", ()),
+            overriders=taken.get("overriders", ()),
+            override_max_days=taken.get("override_max_days", 7),
         )
-        if not gate.aliases and not gate.stages:
-            message = "the gate protects nothing: name 'aliases' or 'stages'."
+        if not (gate.aliases or gate.stages or gate.models):
+            message = "the gate protects nothing: name 'aliases', 'stages' or 'models'."
             self._problems.add(taken.at, message)
         return gate
 

@@ -216,6 +216,16 @@ class Gate:
     models: tuple[str, ...] = ()
     """Patterns with ``*``, compared without regard to case."""
     blocks_at: Severity = Severity.HIGH
+    auditors: tuple[str, ...] = ()
+    """Users who may write any evidence tag of ours; empty: everybody, in their own name."""
+    approvals: int = 0
+    """How many people other than the author must have approved the version."""
+    approvers: tuple[str, ...] = ()
+    """Users who may approve; empty: everybody but the author."""
+    overriders: tuple[str, ...] = ()
+    """Users who may open the gate for one version for a limited time; empty: nobody."""
+    override_max_days: int = 7
+    """The longest an override may last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
