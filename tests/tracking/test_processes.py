@@ -1,0 +1,275 @@
+"""Whole programs with the plugin installed and no line of ours: how they end, fork, die and are recovered."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from mlflow_carbon.schema import Artifact, Metric, Param, Tag
+from tests.tracking.conftest import Finished, our_tags, ours
+
+Program = Callable[..., Finished]
+
+BURN = """
+import time
+def burn(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+"""
+
+
+def runs(uri: str) -> dict[str, Run]:
+    """Every run of the store, by name."""
+    client = MlflowClient(uri)
+    found = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    return {run.info.run_name: run for run in found}
+
+
+def spooled(environment: dict[str, str]) -> list[Path]:
+    """What is left in the spool."""
+    return sorted(Path(environment["XDG_STATE_HOME"]).rglob("*.run"))
+
+
+def test_a_script_that_knows_nothing_of_us_is_measured_and_its_folder_stays_clean(
+    interpreter: Program, store_uri: str, environment: dict[str, str], work: Path
+) -> None:
+    done = interpreter(
+        BURN
+        + """
+from mlflow import start_run, log_metric
+with start_run(run_name="plain"):
+    log_metric("loss", 0.1)
+    burn(0.3)
+"""
+    )
+    assert done.code == 0, done.err
+    run = runs(store_uri)["plain"]
+    assert our_tags(run)[Tag.STATUS] == "measured"
+    assert ours(run)[Metric.ENERGY_KWH] > 0
+    assert list(work.iterdir()) == []
+    assert spooled(environment) == []
+    assert "mlflow-carbon" not in done.err
+
+
+def test_switched_off_nothing_is_wrapped_and_nothing_is_written(
+    program: Program, store_uri: str
+) -> None:
+    done = program(
+        """
+import mlflow
+from mlflow.tracking._tracking_service.client import TrackingServiceClient
+with mlflow.start_run(run_name="off"):
+    assert "mlflow_carbon" not in TrackingServiceClient.set_terminated.__code__.co_filename
+""",
+        MLFLOW_CARBON_ENABLED="false",
+    )
+    assert done.code == 0, done.err
+    run = runs(store_uri)["off"]
+    assert (ours(run), our_tags(run)) == ({}, {})
+
+
+def test_how_a_script_ended_is_told_as_we_saw_it(program: Program, store_uri: str) -> None:
+    died = program(
+        BURN
+        + "import mlflow\nmlflow.start_run(run_name='died')\nburn(0.1)\nraise ValueError('bad data')"
+    )
+    left = program(
+        BURN + "import mlflow, sys\nmlflow.start_run(run_name='left open')\nburn(0.1)\nsys.exit(0)"
+    )
+    found = runs(store_uri)
+    assert (died.code, left.code) == (1, 0)
+    assert "ValueError: bad data" in died.err
+    assert found["died"].info.status == "FINISHED"  # MLflow's view, which we do not share
+    assert our_tags(found["died"])[Tag.EXIT] == "exception"
+    assert our_tags(found["left open"])[Tag.EXIT] == "process-exit"
+    assert all(ours(found[name])[Metric.ENERGY_KWH] > 0 for name in ("died", "left open"))
+
+
+def test_a_killed_run_keeps_its_energy_and_is_completed_by_recover(
+    program: Program, store_uri: str, environment: dict[str, str]
+) -> None:
+    done = program(
+        BURN
+        + """
+import mlflow, os, signal
+mlflow.start_run(run_name="killed")
+mlflow.log_metric("loss", 0.1)
+burn(1.0)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    )
+    assert done.code == -signal.SIGKILL
+    assert ours(runs(store_uri)["killed"]) == {}
+    assert len(spooled(environment)) == 1
+
+    recovered = command(program, "recover", "--end-runs")
+    assert recovered.code == 0, recovered.err
+    assert "delivered" in recovered.out
+    run = runs(store_uri)["killed"]
+    assert run.info.status == "KILLED"
+    assert our_tags(run)[Tag.STATUS] == "truncated"
+    assert our_tags(run)[Tag.EXIT] == "recovered"
+    assert ours(run)[Metric.ENERGY_KWH] > 0
+    assert ours(run)[Metric.DURATION_S] > 0.7
+    assert run.data.params[Param.EVIDENCE_SHA256]
+    assert spooled(environment) == []
+    assert "Nothing to recover" in command(program, "recover").out
+
+
+def command(program: Program, *arguments: str, **changes: str) -> Finished:
+    """The command line, in the same environment as the scripts."""
+    return program(
+        f"import sys\nfrom mlflow_carbon.cli.main import main\nsys.argv = ['mlflow-carbon', *{arguments!r}]\nmain()",
+        **changes,
+    )
+
+
+def test_children_of_a_fork_do_not_measure_the_parents_run_again(
+    program: Program, store_uri: str, environment: dict[str, str]
+) -> None:
+    done = program(
+        BURN
+        + """
+import mlflow, os, sys
+from mlflow import MlflowClient
+client = MlflowClient()
+run = client.create_run(client.get_experiment_by_name("tests").experiment_id, run_name="parent")
+child = os.fork()
+if child == 0:
+    burn(0.1)
+    client.log_metric(run.info.run_id, "from_child", 1)
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+burn(0.2)
+client.set_terminated(run.info.run_id)
+"""
+    )
+    assert done.code == 0, done.err
+    run = runs(store_uri)["parent"]
+    history = MlflowClient(store_uri).get_metric_history(run.info.run_id, Metric.ENERGY_KWH)
+    assert run.data.metrics["from_child"] == 1
+    assert len(history) == 1
+    assert our_tags(run)[Tag.EXIT] == "finished"
+    assert spooled(environment) == []
+
+
+def test_ranks_that_share_a_run_count_it_once(
+    program: Program, store_uri: str, environment: dict[str, str]
+) -> None:
+    done = program(
+        BURN
+        + """
+import mlflow, os, subprocess, sys
+run = mlflow.start_run(run_name="ranks")
+rank = "import mlflow, time\\nwith mlflow.start_run():\\n    mlflow.log_metric('rank', 1)\\n"
+env = dict(os.environ, MLFLOW_RUN_ID=run.info.run_id)
+ranks = [subprocess.Popen([sys.executable, "-c", rank], env=env) for _ in range(2)]
+assert [rank.wait() for rank in ranks] == [0, 0]
+burn(0.1)
+mlflow.end_run()
+"""
+    )
+    assert done.code == 0, done.err
+    run = runs(store_uri)["ranks"]
+    history = MlflowClient(store_uri).get_metric_history(run.info.run_id, Metric.ENERGY_KWH)
+    assert len(history) == 1
+    assert Param.EVIDENCE_SHA256 + ".2" not in run.data.params
+    assert spooled(environment) == []
+
+
+HURT = """
+import mlflow, pandas as pd
+from mlflow.data.pandas_dataset import PandasDataset
+
+class Hostile(PandasDataset):
+    armed = False
+    def __getattribute__(self, name):
+        if object.__getattribute__(self, "__class__").armed and name in ("df", "_df", "name", "__dict__"):
+            raise RuntimeError("no")
+        return object.__getattribute__(self, name)
+
+with mlflow.start_run(run_name="hurt"):
+    mlflow.log_metric("loss", 0.1)
+    data = mlflow.data.from_pandas(pd.DataFrame({"a": [1, 2]}), name="frame")
+    data.__class__ = Hostile
+    entity = data._to_mlflow_entity()
+    Hostile.armed = True
+    from mlflow.entities import DatasetInput
+    mlflow.MlflowClient().log_inputs(mlflow.active_run().info.run_id, [DatasetInput(entity)])
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "changes", "lines"),
+    [
+        ("a setting nobody can use", {"MLFLOW_CARBON_PUE": "much"}, ""),
+        (
+            "no home and a spool that is a file",
+            {"HOME": "/dev/null", "XDG_STATE_HOME": "/dev/null"},
+            "",
+        ),
+        ("a spool folder that cannot be made", {"MLFLOW_CARBON_SPOOL_DIR": "/proc/none"}, ""),
+        ("a disk full for the spool", {"MLFLOW_CARBON_SPOOL_DIR": "/dev/full/x"}, ""),
+        (
+            "a store that refuses our writes",
+            {},
+            "from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as S\n"
+            "original = S.log_batch\n"
+            "def refuse(self, run_id, metrics, params, tags):\n"
+            "    if any(m.key.startswith('carbon/') for m in metrics):\n"
+            "        raise RuntimeError('quota')\n"
+            "    return original(self, run_id, metrics, params, tags)\n"
+            "S.log_batch = refuse\n",
+        ),
+    ],
+    ids=lambda value: (
+        value.replace(" ", "-") if isinstance(value, str) and "\n" not in value else ""
+    ),
+)
+def test_nothing_of_ours_hurts_the_run(
+    program: Program, store_uri: str, what: str, changes: dict[str, str], lines: str
+) -> None:
+    done = program(lines + HURT, **changes)
+    assert done.code == 0, f"{what}: {done.err}"
+    run = runs(store_uri)["hurt"]
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["loss"] == 0.1
+    assert [
+        i.dataset.name
+        for i in MlflowClient(store_uri).get_run(run.info.run_id).inputs.dataset_inputs
+    ] == ["frame"]
+    assert "Traceback" not in done.err
+
+
+def test_a_record_the_store_refused_is_delivered_later_with_the_same_seal(
+    program: Program, store_uri: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    done = program(
+        """
+import mlflow
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository as R
+def refuse(self, local_file, artifact_path=None):
+    raise OSError("No space left on device")
+R.log_artifact = refuse
+with mlflow.start_run(run_name="late"):
+    mlflow.log_metric("loss", 0.1)
+"""
+    )
+    assert done.code == 0, done.err
+    (left,) = spooled(environment)
+    sealed = runs(store_uri)["late"].data.params[Param.EVIDENCE_SHA256]
+    assert command(program, "recover").code == 0
+    run = runs(store_uri)["late"]
+    assert run.data.params[Param.EVIDENCE_SHA256] == sealed
+    document = MlflowClient(store_uri).download_artifacts(
+        run.info.run_id, Artifact.EVIDENCE, str(tmp_path)
+    )
+    assert json.loads(Path(document).read_text())["run_id"] == run.info.run_id
+    assert not left.exists()
