@@ -6,7 +6,7 @@ import logging
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,6 @@ class Card:
     declared_by: str = ""
     sha256: str = ""
     """Of the content the card is about; a card with one never describes other content."""
-    path: str = field(default="", compare=False)
 
     def declared(self) -> Mapping[str, str]:
         """The fields that say something about the data, without the empty ones."""
@@ -84,7 +83,6 @@ def load_card(path: Path) -> Card:
         **{name: text for name, text in texts.items() if name not in ("license", "sha256")},
         license="" if license_ == NOT_KNOWN else license_,
         sha256=sha256,
-        path=str(path),
     )
 
 

@@ -1,0 +1,99 @@
+"""One look at a dataset as it is logged: fingerprint, counts, and the rows to compare it by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mlflow_carbon.datasets.canonical import NoCanonicalForm
+from mlflow_carbon.datasets.fingerprint import content_parts, fingerprint
+from mlflow_carbon.datasets.quality import Quality, inspect
+from mlflow_carbon.datasets.record import Fingerprint
+from mlflow_carbon.datasets.rows import Overlap, RowHashes, overlap, row_hashes
+
+TRAINING = frozenset({"train", "training", "fit", "fine-tuning", "finetuning"})
+HELD_OUT = frozenset(
+    {"eval", "evaluation", "test", "testing", "val", "valid", "validation", "holdout"}
+)
+"""Contexts MLflow's autologging and people use for data a model must not have seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """What one look at a dataset gave. ``rows`` are kept only to compare it with the run's others."""
+
+    fingerprint: Fingerprint | str
+    quality: Quality | None
+    rows: RowHashes | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """A dataset in a role."""
+
+    name: str
+    context: str
+    rows: RowHashes | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leak:
+    """Rows of a held-out dataset that the model was trained on."""
+
+    training: str
+    held_out: str
+    overlap: Overlap
+
+    def to_json(self) -> Mapping[str, object]:
+        """For the run's tag and the provenance record."""
+        return {
+            "training": self.training,
+            "held_out": self.held_out,
+            "shared": self.overlap.shared,
+            "compared": self.overlap.compared,
+            "share": round(self.overlap.share, 6),
+        }
+
+
+def examine(dataset: object, *, limit_bytes: int) -> Examination:
+    """Look at the content once. Never raises for odd data.
+
+    Data over the limit is fingerprinted by a sample and not counted: that would take longer than a
+    run should wait.
+    """
+    found = fingerprint(dataset, limit_bytes=limit_bytes)
+    if not isinstance(found, Fingerprint) or found.scope != "full":
+        reason = found if isinstance(found, str) else "it is over the size limit"
+        return Examination(fingerprint=found, quality=None, rows=reason)
+    try:
+        parts = content_parts(dataset)
+        data = parts.get("features", parts.get("features_data", parts.get("")))
+        targets = parts.get("targets", parts.get("labels_data", getattr(dataset, "targets", None)))
+        rows = row_hashes(data)
+        quality = inspect(data, hashes=rows, targets=targets)
+    except (NoCanonicalForm, OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
+        # As in ``fingerprint``: it is somebody else's object, and it was whole a moment ago.
+        reason = f"{type(error).__name__} when it was read again"
+        return Examination(fingerprint=found, quality=None, rows=reason)
+    return Examination(fingerprint=found, quality=quality, rows=rows)
+
+
+def leaks(used: Sequence[Used]) -> tuple[Leak, ...]:
+    """Every pair of a training and a held-out dataset of one run that shares rows."""
+    found = []
+    for training in used:
+        for held_out in used:
+            if training.context.lower() in TRAINING and held_out.context.lower() in HELD_OUT:
+                shared = _overlap(training.rows, held_out.rows)
+                if shared is not None and shared.shared:
+                    found.append(
+                        Leak(training=training.name, held_out=held_out.name, overlap=shared)
+                    )
+    return tuple(found)
+
+
+def _overlap(training: RowHashes | str, held_out: RowHashes | str) -> Overlap | None:
+    if isinstance(training, str) or isinstance(held_out, str):
+        return None
+    result = overlap(training, held_out)
+    return None if isinstance(result, str) else result
