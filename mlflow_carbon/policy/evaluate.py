@@ -50,6 +50,8 @@ class _Trace:
     as_of: datetime
     observations: list[Observation] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    """Facts an answer would have needed."""
     culprits: list[Mapping[str, Fact]] = field(default_factory=list)
     """Facts of the members that did not meet a ``for_each``."""
 
@@ -93,8 +95,8 @@ def _answer(state: State, truth: bool | None, trace: _Trace, message: str) -> An
 
 
 def _unknown(rule: Rule, applies: bool | None, trace: _Trace) -> Answer:
-    missing = [o.fact.replace(".", " ", 1) for o in trace.observations if o.observed is None]
-    what = ", ".join(dict.fromkeys(missing)) or "what the rule reads"
+    missing = dict.fromkeys(name.replace(".", " ", 1) for name in trace.missing)
+    what = ", ".join(missing) or "what the rule reads"
     message = f"Not decided ({rule.title}): not on record: {what}."
     if applies is None:
         message += " Whether the rule applies is not on record either."
@@ -178,6 +180,7 @@ def _for_each(condition: ForEach, scene: _Scene, trace: _Trace) -> bool | None:
             trace.culprits.append(member.facts)
     if answers:
         return _every(answers)
+    trace.missing.append(condition.members)
     expected = "at least one" if condition.where is None else "at least one that matches"
     trace.observations.append(
         _observed(condition.members, expected, None, scene.label, condition.at)
@@ -196,6 +199,7 @@ def _compare(leaf: Compare, scene: _Scene, trace: _Trace) -> bool | None:
     if leaf.operator in PRESENCE:
         return there is (leaf.operator == "present")
     if fact is None or not there or operand is None:
+        trace.missing.extend([] if there else [leaf.fact])
         return None
     try:
         return operator.test(fact.value, operand, trace.as_of)
@@ -235,6 +239,7 @@ def _term_text(term: FactTerm, value: float | None) -> str:
 def _term(term: FactTerm, at: Location, scene: _Scene, trace: _Trace) -> float | None:
     fact = scene.facts.get(term.fact)
     if fact is None or is_missing(fact.value):
+        trace.missing.append(term.fact)
         trace.observations.append(_observed(term.fact, "on record", None, scene.label, at))
         return None
     trace.observations.append(

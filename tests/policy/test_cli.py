@@ -48,7 +48,7 @@ def test_the_cases_of_a_policy_are_run_and_a_wrong_one_ends_with_code_1(tmp_path
     path.write_text(policy_text(f"{BUDGET}\n{CASES}").replace("at_most: 5", "at_most: 7"))
     done = run("test", "budget.yaml", cwd=tmp_path)
     assert done.returncode == 1
-    assert "budget.yaml:15:7: ENE-900 'above': expected fail, got pass." in done.stdout
+    assert "budget.yaml:15:9: ENE-900 'above': expected fail, got pass." in done.stdout
 
 
 @pytest.mark.parametrize(
