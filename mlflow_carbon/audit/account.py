@@ -23,6 +23,7 @@ from mlflow_carbon.schema import PREFIX_METRIC, Metric, Tag
 from mlflow_carbon.units import J_PER_KWH, Range
 
 _MEASURED = ("counter", "sampled")
+_METHODS = (*_MEASURED, "modelled", "declared")
 _FAILED = ("FAILED", "KILLED")
 _FAILED_EXITS = ("failed", "killed", "exception")
 _QUALITY_METRICS = 12
@@ -71,7 +72,7 @@ def _row(run: Evidence, model_name: str) -> RunEnergyRow:
         dram_j=_component_j(run, Metric.DRAM_ENERGY_KWH),
         emissions_g=emissions_g(run),
         coverage=number(run, f"metric.{Metric.COVERAGE}"),
-        method=text(run, f"tag.{Tag.METHOD}"),
+        method=method if (method := text(run, f"tag.{Tag.METHOD}")) in _METHODS else "missing",
         grade=text(run, f"tag.{Tag.GRADE}"),
         region=text(run, f"tag.{Tag.REGION}"),
         factor=_factor(run),

@@ -1,0 +1,271 @@
+"""``mlflow-carbon audit``: check a store against policies, write the report, answer by exit code."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, time, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mlflow_carbon.errors import OutputError
+
+if TYPE_CHECKING:
+    from mlflow_carbon.audit.assess import Progress
+    from mlflow_carbon.audit.summary import Audit
+
+FORMATS = ("pdf", "html", "json", "csv")
+_DEFAULT_FORMATS = "pdf,html,json"
+SEVERITIES = ("critical", "high", "medium", "low", "never")
+_ROOM_BYTES = 32 * 1024 * 1024
+"""Free space asked for before the work starts; a report of 300 findings takes some 2 MB."""
+
+
+def _formats(context: click.Context, parameter: click.Parameter, text: str) -> tuple[str, ...]:
+    wanted = tuple(dict.fromkeys(one.strip().lower() for one in text.split(",") if one.strip()))
+    unknown = [one for one in wanted if one not in FORMATS]
+    if unknown or not wanted:
+        what = (
+            f"there is no format {', '.join(map(repr, unknown))}" if unknown else "no format given"
+        )
+        raise click.BadParameter(f"{what}; choose from {', '.join(FORMATS)}.", context, parameter)
+    return wanted
+
+
+def _moment(context: click.Context, parameter: click.Parameter, text: str | None) -> datetime:
+    """A date means the end of that day; without a time zone it is UTC."""
+    if text is None:
+        return datetime.now(timezone.utc).replace(microsecond=0)
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        hint = f"{text!r} is not a date; write 2026-11-30 or 2026-11-30T12:00:00Z."
+        raise click.BadParameter(hint, context, parameter) from None
+    if "T" not in text and " " not in text:
+        moment = datetime.combine(moment.date(), time(23, 59, 59))
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+@click.command()
+@click.option("--store", required=True, envvar="MLFLOW_TRACKING_URI", help="Address of the MLflow store, as MLflow takes it: sqlite, postgresql, http(s)...")  # fmt: skip
+@click.option("--policy", "policies", multiple=True, default=("baseline",), show_default=True, help="Name of a shipped pack or a policy file; repeatable.")  # fmt: skip
+@click.option("--experiment", "experiments", multiple=True, help="Only this experiment (name or id); repeatable.")  # fmt: skip
+@click.option("--filter", "filter_", default="", help="Only runs that match this filter, in MLflow's syntax.")  # fmt: skip
+@click.option("--model", "models", multiple=True, help="Only this registered model; alone, with the runs behind it; repeatable.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), default=Path("carbon-audit"), show_default=True, help="Folder for the report.")  # fmt: skip
+@click.option("--format", "formats", default=_DEFAULT_FORMATS, show_default=True, callback=_formats, help="Report formats with commas between: pdf, html, json, csv.")  # fmt: skip
+@click.option("--as-of", callback=_moment, metavar="DATE", help="Audit as of this moment (UTC); default: now.")  # fmt: skip
+@click.option("--strict", is_flag=True, help="Exit with 3 when evidence is missing or not all could be read.")  # fmt: skip
+@click.option("--fail-on", type=click.Choice(SEVERITIES), default="low", show_default=True, help="Exit with 1 only when a rule of this severity or worse failed.")  # fmt: skip
+def command(
+    store: str,
+    policies: tuple[str, ...],
+    out: Path,
+    formats: tuple[str, ...],
+    as_of: datetime,
+    **rest: object,
+) -> None:
+    """Check runs, datasets and models against policies and write the report."""
+    ensure_room(out, _ROOM_BYTES)
+    from mlflow_carbon.audit.assess import AuditRequest, run_audit  # imports MLflow: some seconds
+    from mlflow_carbon.evidence.store import Query
+    from mlflow_carbon.policy.load import load_pack
+    from mlflow_carbon.report.pango import pango_problem
+    from mlflow_carbon.report.write import write_reports
+
+    packs = tuple(load_pack(policy) for policy in policies)
+    query = Query(
+        experiments=_texts(rest["experiments"]),
+        filter=str(rest["filter_"]),
+        models=_texts(rest["models"]),
+    )
+    request = AuditRequest(
+        store=store, packs=packs, query=query, command=_repeat(store, policies, query, as_of)
+    )
+    with _shown_progress() as progress:
+        audit = run_audit(request, as_of, progress)
+        progress("Writing the report", 0, None)
+        with whole_or_nothing(out) as partial:
+            written = write_reports(audit, partial, formats)
+    _print_summary(audit, {name: out / path.name for name, path in written.items()})
+    if "pdf" in formats and "pdf" not in written:
+        click.echo(f"No PDF: {pango_problem()}", err=True)
+    sys.exit(exit_code(audit, strict=bool(rest["strict"]), fail_on=str(rest["fail_on"])))
+
+
+def _texts(values: object) -> tuple[str, ...]:
+    return tuple(map(str, values)) if isinstance(values, tuple) else ()
+
+
+def ensure_room(folder: Path, room_bytes: int) -> None:
+    """Make the folder and check that files can be written there, before the work and not after it.
+
+    Raises:
+        OutputError: they cannot; says why.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0")
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be written ({error.strerror}). Choose another folder with --out."
+        ) from None
+    if free < room_bytes:
+        raise OutputError(
+            f"{folder}: only {free // 1024**2} MiB are free there, {room_bytes // 1024**2} MiB are "
+            "needed. Free some space or choose another folder with --out."
+        )
+
+
+@contextmanager
+def whole_or_nothing(folder: Path) -> Iterator[Path]:
+    """A folder to write into; its files move to ``folder`` when all are written, else none does."""
+    try:
+        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror}).") from None
+    try:
+        yield partial
+        for file in sorted(partial.iterdir()):
+            file.replace(folder / file.name)
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: the report could not be written ({error.strerror or error}). "
+            "No part of it was kept."
+        ) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _repeat(store: str, policies: tuple[str, ...], query: object, as_of: datetime) -> str:
+    """The command line that repeats the audit; a password is not part of it."""
+    from mlflow_carbon.evidence.address import redacted
+    from mlflow_carbon.evidence.store import Query
+
+    words = ["mlflow-carbon", "audit", "--store", redacted(store)]
+    for policy in policies:
+        words += ["--policy", policy]
+    if isinstance(query, Query):
+        for name in query.experiments:
+            words += ["--experiment", name]
+        words += ["--filter", query.filter] if query.filter else []
+        for name in query.models:
+            words += ["--model", name]
+    return shlex.join([*words, "--as-of", as_of.isoformat()])
+
+
+@contextmanager
+def _shown_progress() -> Iterator[Progress]:
+    """A bar on a terminal, one plain line for each stage otherwise; both on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        stages: set[str] = set()
+
+        def line(stage: str, _done: int, _total: int | None) -> None:
+            if stage not in stages:
+                stages.add(stage)
+                click.echo(f"{stage} ...", err=True)
+
+        yield line
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        tasks = {}
+
+        def bar(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield bar
+
+
+def exit_code(audit: Audit, *, strict: bool, fail_on: str) -> int:
+    """The worst that happened: 1 a rule failed, 4 a rule could not be evaluated, 3 evidence incomplete."""
+    from mlflow_carbon.policy.model import Severity, State
+
+    def any_in(*states: State) -> bool:
+        return any(summary.counts[state] for summary in audit.rules for state in states)
+
+    if fail_on != "never" and any(
+        summary.counts[State.FAIL] and summary.rule.severity.rank <= Severity(fail_on).rank
+        for summary in audit.rules
+    ):
+        return 1
+    if any_in(State.ERROR):
+        return 4
+    open_questions = any_in(State.NO_EVIDENCE, State.NEEDS_ATTESTATION)
+    return 3 if strict and (open_questions or audit.selection.failed_to_read) else 0
+
+
+def _print_summary(audit: Audit, written: dict[str, Path]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from mlflow_carbon.policy.model import State
+
+    shown = {
+        "pass": State.PASS,
+        "fail": State.FAIL,
+        "no evidence": State.NO_EVIDENCE,
+        "to attest": State.NEEDS_ATTESTATION,
+        "waived": State.WAIVED,
+        "error": State.ERROR,
+    }
+    table = Table(
+        title=escape(f"Audit of {audit.selection.store} as of {audit.as_of:%Y-%m-%d %H:%M %Z}")
+    )
+    table.add_column("Rule", no_wrap=True)
+    table.add_column("Severity")
+    for name in shown:
+        table.add_column(name, justify="right")
+    for summary in sorted(audit.rules, key=lambda one: (one.rule.severity.rank, one.rule.id)):
+        numbers = [str(summary.counts[state] or "-") for state in shown.values()]
+        table.add_row(escape(summary.rule.id), summary.rule.severity.value, *numbers)
+    console = Console(highlight=False)
+    console.print(table)
+    for line in _lines(audit):
+        console.print(escape(line), soft_wrap=True)
+    for name, path in written.items():
+        console.print(escape(f"{name:>5}: {path}"), soft_wrap=True)
+
+
+def _lines(audit: Audit) -> Iterator[str]:
+    from mlflow_carbon.units import show_emissions, show_energy
+
+    selection, energy = audit.selection, audit.energy
+    yield f"{selection.runs_read} of {selection.runs_selected} runs read."
+    if selection.failed_to_read:
+        yield f"Not read: {len(selection.failed_to_read)}, {selection.failed_to_read[0][1]}."
+    if energy.total_j is None:
+        yield f"Energy: unknown; none of the {energy.runs_unmeasured} runs was measured."
+        return
+    total = energy.total_j
+    yield (
+        f"Energy: {show_energy(total.mid)} ({show_energy(total.low)} to {show_energy(total.high)}), "
+        f"{show_energy(energy.measured_j)} of it measured; "
+        f"{energy.runs_unmeasured} runs not measured, their energy is unknown."
+    )
+    if energy.emissions_g is not None:
+        grams = energy.emissions_g
+        yield (
+            f"Carbon: {show_emissions(grams.mid)} "
+            f"({show_emissions(grams.low)} to {show_emissions(grams.high)})."
+        )
