@@ -1,0 +1,217 @@
+"""The report's drawings, as small SVG files with a text that says the same.
+
+Colours come from classes (``c-pass``), so that the page decides them (dark mode) and the
+PDF gets them written in. Every mark also has a label, so that nothing rests on colour;
+fills differ in lightness, so that they stay apart in black and white print.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from xml.sax.saxutils import escape
+
+from mlflow_carbon.report.shown import visible
+
+WIDTH = 680
+_LABEL = 176
+"""Room for names at the left."""
+_LETTERS = 25
+_ROW = 26
+_BAR = 15
+_FONT = 11
+
+INK = {
+    "light": {
+        "text": "#1d2a35", "soft": "#5b6874", "grid": "#d9dfe4", "ground": "#ffffff", "dot": "#0b5563",
+        "pass": "#2f7d5b", "fail": "#a3271b", "no_evidence": "#e0a92e", "not_applicable": "#dfe4e8",
+        "needs_attestation": "#7f9fd6", "waived": "#b9a5cf", "error": "#1d2a35",
+        "gpu": "#0b5563", "cpu": "#4f9aa8", "dram": "#a9d3d6", "rest": "#d9dfe4",
+    },
+    "dark": {
+        "text": "#e8edf1", "soft": "#a7b3bd", "grid": "#3a4753", "ground": "#141b21", "dot": "#7cc4d2",
+        "pass": "#4fae84", "fail": "#e2705f", "no_evidence": "#e6b84d", "not_applicable": "#8895a1",
+        "needs_attestation": "#8fb0ea", "waived": "#b59ad3", "error": "#f4f6f8",
+        "gpu": "#3f9fb0", "cpu": "#8ccdd6", "dram": "#cfeaec", "rest": "#4a5763",
+    },
+}  # fmt: skip
+"""Fill of each class, checked for contrast by a test."""
+
+ON = {"light": ("#ffffff", "#1d2a35"), "dark": ("#10161b", "#10161b")}
+"""Text on dark and on light fills."""
+
+_ON_DARK = {"pass", "fail", "error", "gpu"}
+"""Fills that carry a white label in the light scheme."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One row of a stacked bar chart: segments as (class, value)."""
+
+    label: str
+    segments: tuple[tuple[str, float], ...]
+    total: str
+    """Written behind the bar."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One row of a range chart."""
+
+    label: str
+    low: float
+    mid: float
+    high: float
+    total: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """One point of a scatter chart."""
+
+    label: str
+    x: float
+    y: float
+
+
+def style(scheme: str, prefix: str = "") -> str:
+    """The fills as a style sheet."""
+    ink = INK[scheme]
+    rules = [f"{prefix}.c-{name}{{fill:{colour}}}" for name, colour in ink.items()]
+    rules += [
+        f"{prefix}.s-{name}{{stroke:{ink[name]}}}" for name in ("grid", "dot", "ground", "soft")
+    ]
+    rules += [
+        f"{prefix}.c-{name}{{fill:{colour}}}"
+        for name, colour in zip(("on", "off"), ON[scheme], strict=True)
+    ]
+    return "".join(rules)
+
+
+def bars(rows: Sequence[Bar], legend: Mapping[str, str], values: bool = True) -> str:
+    """Stacked horizontal bars on one scale; ``values`` writes whole counts into the segments."""
+    top = 24 if legend else 4
+    most = max((sum(value for _, value in row.segments) for row in rows), default=0) or 1
+    scale = (WIDTH - _LABEL - 84) / most
+    out = _legend(legend)
+    for place, row in enumerate(rows):
+        y = top + place * _ROW
+        out.append(_label(row.label, y))
+        x = float(_LABEL)
+        for name, value in row.segments:
+            if not value:
+                continue
+            width = max(value * scale, 1.0)
+            out.append(
+                f'<rect class="c-{name} s-ground" stroke-width="1" x="{x:.1f}" y="{y}" '
+                f'width="{width:.1f}" height="{_BAR}"/>'
+            )
+            written = f"{value:.0f}"
+            if values and width > 7 * len(written) + 4:
+                tone = "on" if name in _ON_DARK else "off"
+                out.append(_text(x + width / 2, y + 11.5, written, tone, "middle", 9.5))
+            x += width
+        out.append(_text(x + 6, y + 12, row.total, "soft"))
+    return _svg(out, top + len(rows) * _ROW)
+
+
+def spans(rows: Sequence[Span]) -> str:
+    """A dot with a line from low to high for each row, from zero."""
+    most = max((row.high for row in rows), default=0) or 1
+    scale = (WIDTH - _LABEL - 110) / most
+    out: list[str] = []
+    for place, row in enumerate(rows):
+        y = 4 + place * _ROW
+        middle = y + _BAR / 2
+        low, mid, high = (_LABEL + value * scale for value in (row.low, row.mid, row.high))
+        out += [
+            _label(row.label, y),
+            f'<line class="s-grid" stroke-width="1" x1="{_LABEL}" y1="{middle}" x2="{WIDTH - 104}" y2="{middle}"/>',
+            f'<line class="s-soft" stroke-width="3" x1="{low:.1f}" y1="{middle}" x2="{high:.1f}" y2="{middle}"/>',
+            f'<circle class="c-dot s-ground" stroke-width="1.5" cx="{mid:.1f}" cy="{middle}" r="5"/>',
+            _text(WIDTH - 98, y + 12, row.total, "soft"),
+        ]
+    return _svg(out, 4 + len(rows) * _ROW)
+
+
+def scatter(dots: Sequence[Dot], x_title: str, y_title: str) -> str:
+    """Points over two axes; the label stands at the point where there is room."""
+    left, right, top, bottom = 64, WIDTH - 24, 22, 216
+    x_low, x_high = _bounds([dot.x for dot in dots])
+    y_low, y_high = _bounds([dot.y for dot in dots])
+    out = [_text(4, 12, y_title, "soft"), _text(right, bottom + 34, x_title, "soft", "end")]
+    for part in range(5):
+        x = left + (right - left) * part / 4
+        y = bottom - (bottom - top) * part / 4
+        out += [
+            f'<line class="s-grid" stroke-width="1" x1="{left}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>',
+            _text(left - 8, y + 4, f"{y_low + (y_high - y_low) * part / 4:.3g}", "soft", "end", 10),
+            _text(
+                x, bottom + 16, f"{x_low + (x_high - x_low) * part / 4:.3g}", "soft", "middle", 10
+            ),
+        ]
+    taken: list[tuple[float, float]] = []
+    for dot in dots:
+        x = left + (right - left) * (dot.x - x_low) / (x_high - x_low)
+        y = bottom - (bottom - top) * (dot.y - y_low) / (y_high - y_low)
+        out.append(
+            f'<circle class="c-dot s-ground" stroke-width="1.5" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
+        )
+        if all(abs(x - tx) > 130 or abs(y - ty) > 13 for tx, ty in taken):
+            taken.append((x, y))
+            anchor, at = ("end", x - 9) if x > right - 150 else ("start", x + 9)
+            out.append(_text(at, y + 4, clipped(dot.label), "text", anchor, 10))
+    return _svg(out, bottom + 40)
+
+
+def _bounds(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    room = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
+    floor = low - room
+    return (0.0 if floor < 0 <= low else floor), high + room
+
+
+def finite(*values: float) -> bool:
+    """Whether all values can be drawn."""
+    return all(math.isfinite(value) for value in values)
+
+
+def _legend(legend: Mapping[str, str]) -> list[str]:
+    out: list[str] = []
+    x = float(_LABEL)
+    for name, word in legend.items():
+        out.append(
+            f'<rect class="c-{name} s-soft" stroke-width="0.5" x="{x:.1f}" y="2" width="10" height="10"/>'
+        )
+        out.append(_text(x + 14, 11, word, "soft", size=10))
+        x += 14 + 6.0 * len(word) + 14
+    return out
+
+
+def clipped(text: str) -> str:
+    """A name short enough to stand beside a mark; the whole name is in the table."""
+    seen = visible(text[: _LETTERS + 1])
+    return seen if len(seen) <= _LETTERS else f"{seen[: _LETTERS - 1].rstrip()}\u2026"
+
+
+def _label(text: str, y: float) -> str:
+    return _text(_LABEL - 10, y + 12, clipped(text), "text", "end")
+
+
+def _text(
+    x: float, y: float, text: str, tone: str, anchor: str = "start", size: float = _FONT
+) -> str:
+    return (
+        f'<text class="c-{tone}" x="{x:.1f}" y="{y:.1f}" font-size="{size}" '
+        f'text-anchor="{anchor}">{escape(text)}</text>'
+    )
+
+
+def _svg(parts: Sequence[str], height: float) -> str:
+    """Without a style: the renderer puts one in."""
+    body = "".join(parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" '
+        f'width="{WIDTH}" height="{height:.0f}" font-family="IBM Plex Sans, DejaVu Sans, sans-serif">{body}</svg>'
+    )

@@ -1,0 +1,59 @@
+"""The report as one HTML file: no other file, no address, no script but its own filter."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+from markupsafe import Markup, escape
+
+from mlflow_carbon import resources
+from mlflow_carbon.policy.model import Severity, State
+from mlflow_carbon.report import charts, page
+from mlflow_carbon.report.blocks import Document, Figure
+from mlflow_carbon.report.shown import visible
+from mlflow_carbon.report.texts import Texts
+
+
+def render(document: Document, texts: Texts, look: page.Look) -> bytes:
+    """The page. Style and script are allowed by their hash, everything else is forbidden."""
+    env = page.environment()
+    base = env.get_template("base.css.j2").render(states=page.STATES, icon=_icon)
+    css = env.get_template("screen.css.j2").render(
+        light=page.variables("light", look), dark=page.variables("dark", look),
+        base=base, charts_light=charts.style("light"),
+        charts_dark_media=charts.style("dark", ':root:not([data-theme="light"]) '),
+        charts_dark=charts.style("dark", ':root[data-theme="dark"] '),
+    )  # fmt: skip
+    script = (resources.templates() / "report" / "screen.js").read_text(encoding="utf-8")
+    policy = (
+        f"default-src 'none'; img-src data:; style-src '{_hash(css)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    html = env.get_template("report.html.j2").render(
+        document=document, t=texts, css=page.own(css), script=page.own(script), policy=policy, draw=_draw,
+        logo=Markup('<img src="{}" alt="Logo">').format(_data(look.logo)) if look.logo else "",
+        states=[(s.value, texts(f"state.{s.value}")) for s in State],
+        severities=[(s.value, texts(f"severity.{s.value}")) for s in Severity],
+    )  # fmt: skip
+    return html.encode("utf-8", errors="backslashreplace")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _icon(state: str) -> str:
+    return _data(page.icon_file(state))
+
+
+def _data(content: bytes) -> str:
+    kind = {b"\x89PNG": "image/png", b"\xff\xd8\xff\xe0": "image/jpeg"}.get(
+        content[:4], "image/svg+xml"
+    )
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _draw(figure: Figure) -> Markup:
+    label = escape(visible(figure.alt))
+    return page.own(figure.svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))

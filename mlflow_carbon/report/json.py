@@ -1,0 +1,216 @@
+"""The whole audit as data; the format is ``templates/report/report.schema.json``.
+
+Energy is in joules, emissions in grams, times are UTC. What is unknown is null.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import datetime, timezone
+from typing import Any
+
+from mlflow_carbon.audit.finding import Finding
+from mlflow_carbon.audit.summary import Audit, DatasetRow, EnergyAccount, RuleSummary, RunEnergyRow
+from mlflow_carbon.evidence.model import Attestation
+from mlflow_carbon.policy.model import Pack, State
+from mlflow_carbon.units import Range
+
+SCHEMA_VERSION = "1.0"
+SCHEMA_ID = "urn:mlflow-carbon:report:1.0"
+
+
+def render(audit: Audit) -> bytes:
+    """The audit as UTF-8 JSON, keys in a fixed order."""
+    text = json.dumps(as_data(audit), ensure_ascii=False, indent=1, allow_nan=False)
+    return text.encode("utf-8", errors="backslashreplace") + b"\n"
+
+
+def as_data(audit: Audit) -> dict[str, Any]:
+    """The audit as plain values."""
+    chosen = audit.selection
+    return {
+        "$schema": SCHEMA_ID,
+        "schema_version": SCHEMA_VERSION,
+        "as_of": _moment(audit.as_of),
+        "tool": {
+            "name": "mlflow-carbon",
+            "version": audit.tool_version,
+            "mlflow": audit.mlflow_version,
+        },
+        "command": audit.command,
+        "selection": {
+            "store": chosen.store,
+            "experiments": list(chosen.experiments),
+            "filter": chosen.filter,
+            "models": list(chosen.models),
+            "runs_selected": chosen.runs_selected,
+            "runs_read": chosen.runs_read,
+            "failed_to_read": [
+                {"run_id": run, "reason": reason} for run, reason in chosen.failed_to_read
+            ],
+            "earliest": _moment(chosen.earliest),
+            "latest": _moment(chosen.latest),
+        },
+        "packs": [_pack(pack) for pack in audit.packs],
+        "states": {state.value: audit.count(state) for state in State},
+        "rules": [_rule(summary) for summary in audit.rules],
+        "findings": [_finding(finding) for finding in audit.findings],
+        "energy": _energy(audit.energy),
+        "datasets": [_dataset(row) for row in audit.datasets],
+        "attestations": [_attestation(subject, given) for subject, given in audit.attestations],
+        "unused_waivers": list(audit.unused_waivers),
+    }
+
+
+def _moment(at: datetime | None) -> str | None:
+    return None if at is None else at.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+
+
+def _range(value: Range | None) -> dict[str, float] | None:
+    return None if value is None else {"low": value.low, "mid": value.mid, "high": value.high}
+
+
+def _pack(pack: Pack) -> dict[str, Any]:
+    return {
+        "id": pack.id,
+        "version": pack.version,
+        "title": pack.title,
+        "owner": pack.owner,
+        "file": pack.file,
+        "sha256": pack.sha256,
+        "frameworks": list(pack.frameworks),
+        "parameters": {name: given.value for name, given in pack.parameters.items()},
+        "loosened": list(pack.loosened),
+        "waivers": [
+            {
+                "id": waiver.id,
+                "rules": list(waiver.rules),
+                "reason": waiver.reason,
+                "requested_by": waiver.requested_by,
+                "approved_by": waiver.approved_by,
+                "approved_on": waiver.approved_on.isoformat(),
+                "expires": waiver.expires.isoformat(),
+                "ticket": waiver.ticket,
+            }
+            for waiver in pack.waivers
+        ],
+    }
+
+
+def _rule(summary: RuleSummary) -> dict[str, Any]:
+    rule = summary.rule
+    return {
+        "id": rule.id,
+        "pack": summary.pack_id,
+        "title": rule.title,
+        "severity": rule.severity.value,
+        "scope": rule.scope.value,
+        "rationale": rule.rationale,
+        "remediation": rule.remediation,
+        "does_not_show": rule.does_not_show,
+        "controls": [
+            {"framework": ref.framework, "control": ref.control, "relation": ref.relation.value}
+            for ref in rule.controls
+        ],
+        "at": {"file": rule.at.file, "line": rule.at.line, "column": rule.at.column},
+        "subjects": summary.subjects,
+        "states": {state.value: summary.counts.get(state, 0) for state in State},
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "identity": finding.identity,
+        "rule": finding.rule_id,
+        "pack": finding.pack_id,
+        "severity": finding.severity.value,
+        "subject": {
+            "kind": finding.subject.kind.value,
+            "key": finding.subject.key,
+            "label": finding.subject.label,
+        },
+        "state": finding.state.value,
+        "underlying": None if finding.underlying is None else finding.underlying.value,
+        "message": finding.message,
+        "waiver": finding.waiver,
+        "observations": [
+            {
+                "fact": seen.fact,
+                "expected": seen.expected,
+                "observed": seen.observed,
+                "read_from": seen.read_from,
+                "line": seen.at.line,
+            }
+            for seen in finding.observations
+        ],
+    }
+
+
+def _energy(account: EnergyAccount) -> dict[str, Any]:
+    return {
+        "total_j": _range(account.total_j),
+        "measured_j": account.measured_j,
+        "modelled_j": account.modelled_j,
+        "emissions_g": _range(account.emissions_g),
+        "runs_counted": account.runs_counted,
+        "runs_inside_counted": account.runs_inside_counted,
+        "runs_unmeasured": account.runs_unmeasured,
+        "failed_runs_j": account.failed_runs_j,
+        "factors": list(account.factors),
+        "runs": [_run(row) for row in account.rows],
+    }
+
+
+def _run(row: RunEnergyRow) -> dict[str, Any]:
+    return {
+        "run_id": row.run_id,
+        "name": row.name,
+        "experiment": row.experiment,
+        "status": row.status,
+        "parent_id": row.parent_id or None,
+        "model_name": row.model_name or None,
+        "start_time": _moment(row.start_time),
+        "duration_s": row.duration_s,
+        "energy_j": _range(row.energy_j),
+        "gpu_j": row.gpu_j,
+        "cpu_j": row.cpu_j,
+        "dram_j": row.dram_j,
+        "emissions_g": _range(row.emissions_g),
+        "coverage": row.coverage,
+        "method": row.method,
+        "grade": row.grade,
+        "region": row.region,
+        "factor": row.factor,
+        "quality": {name: value for name, value in row.quality.items() if math.isfinite(value)},
+    }
+
+
+def _dataset(row: DatasetRow) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "digest": row.digest,
+        "sha256": row.sha256 or None,
+        "hash_scope": row.hash_scope or None,
+        "rows": row.rows,
+        "license": row.license or None,
+        "origin": row.origin or None,
+        "sensitive": row.sensitive or None,
+        "declared_by": row.declared_by or None,
+        "contexts": list(row.contexts),
+        "runs": row.runs,
+        "source": row.source or None,
+    }
+
+
+def _attestation(subject: str, given: Attestation) -> dict[str, Any]:
+    return {
+        "subject": subject,
+        "statement": given.statement,
+        "by": given.by,
+        "role": given.role,
+        "made_at": _moment(given.made_at),
+        "expires_at": _moment(given.expires_at),
+        "reason": given.reason,
+        "reference": given.reference or None,
+    }

@@ -1,0 +1,184 @@
+"""The energy and carbon account: totals, how they are known, and the runs behind them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from mlflow_carbon.audit.summary import RunEnergyRow
+from mlflow_carbon.report import charts
+from mlflow_carbon.report.blocks import (
+    Block,
+    Code,
+    Column,
+    Facts,
+    Figure,
+    Line,
+    Paragraph,
+    Strong,
+    Table,
+    line,
+)
+from mlflow_carbon.report.context import Context
+from mlflow_carbon.report.shown import name
+from mlflow_carbon.units import show_duration
+
+DRAWN = 10
+LISTED = 20
+SCATTERED = 40
+
+
+def energy(c: Context) -> tuple[Block, ...]:
+    """The account; without a single figure, one sentence that says so."""
+    t, account = c.t, c.audit.energy
+    if account.total_j is None:
+        return (Paragraph(line(t("energy.none")), "lead"), _boundary(c))
+    by_energy = sorted(
+        (row for row in account.rows if row.energy_j is not None),
+        key=lambda row: (-(row.energy_j.mid if row.energy_j else 0.0), row.run_id),
+    )
+    unknown = [row for row in account.rows if row.energy_j is None]
+    return (
+        _totals(c),
+        _by_run(c, by_energy[:DRAWN]),
+        *_carbon(c, [row for row in by_energy if row.emissions_g is not None][:DRAWN]),
+        *_quality(c, by_energy),
+        _table(c, (by_energy + unknown)[:LISTED], len(account.rows)),
+        Paragraph(line(t("energy.grades")), "note"),
+        _boundary(c),
+    )
+
+
+def _totals(c: Context) -> Facts:
+    t, account = c.t, c.audit.energy
+    known = account.measured_j + account.modelled_j
+    rows = [
+        (t("energy.total"), line(Strong(c.energy_range(account.total_j)))),
+        (t("energy.measured"), line(_share(c, account.measured_j, known))),
+        (t("energy.modelled"), line(_share(c, account.modelled_j, known))),
+        (t("energy.emissions"), line(Strong(c.emissions_range(account.emissions_g)))),
+        (t("energy.counted"), line(t("energy.counted_value", counted=account.runs_counted, inside=account.runs_inside_counted))),
+        (t("energy.unmeasured"), line(t("energy.unmeasured_value", account.runs_unmeasured, all=t("summary.counted", c.audit.selection.runs_read)))),
+        (t("energy.failed"), line(t("energy.failed_value", value=c.energy(account.failed_runs_j)))),
+        (t("energy.factors"), line(c.listed(account.factors))),
+    ]  # fmt: skip
+    return Facts(tuple(rows))
+
+
+def _share(c: Context, part_j: float, all_j: float) -> str:
+    share = c.percent(part_j / all_j) if all_j else c.t("unknown")
+    return c.t("energy.share", value=c.energy(part_j), share=share)
+
+
+def _boundary(c: Context) -> Facts:
+    t = c.t
+    return Facts((
+        (t("energy.boundary"), line(t("energy.boundary_value"))),
+        (t("energy.accounting"), line(t("energy.accounting_value"))),
+    ))  # fmt: skip
+
+
+def _by_run(c: Context, rows: list[RunEnergyRow]) -> Figure:
+    t = c.t
+    parents = {row.parent_id for row in c.audit.energy.rows if row.parent_id}
+    drawn, told = [], []
+    for row in rows:
+        total = row.energy_j.mid if row.energy_j else 0.0
+        parts = (("gpu", row.gpu_j), ("cpu", row.cpu_j), ("dram", row.dram_j))
+        segments = [(key, value) for key, value in parts if value]
+        rest = total - sum(value for _, value in segments)
+        segments.append(("rest", rest if rest > total * 0.005 else 0.0))
+        label = ("+ " if row.run_id in parents else "") + (row.name or row.run_id)
+        drawn.append(charts.Bar(label, tuple(segments), c.energy(total)))
+        told.append(t("energy.by_run_item", name=name(label), value=c.energy(total)))
+    present = {key for bar in drawn for key, value in bar.segments if value}
+    legend: dict[str, str] = {
+        key: t(f"energy.{key}") for key in ("gpu", "cpu", "dram", "rest") if key in present
+    }
+    return Figure(
+        "energy", charts.bars(drawn, legend, values=False),
+        t("energy.by_run_alt", items="; ".join(told)), t("energy.by_run_caption", len(rows)),
+    )  # fmt: skip
+
+
+def _carbon(c: Context, rows: list[RunEnergyRow]) -> tuple[Figure, ...]:
+    t = c.t
+    drawn, told = [], []
+    for row in rows:
+        if (grams := row.emissions_g) is None:
+            continue
+        label = row.name or row.run_id
+        drawn.append(charts.Span(label, grams.low, grams.mid, grams.high, c.emissions(grams.mid)))
+        told.append(
+            t("energy.carbon_item", name=name(label), mid=c.emissions(grams.mid),
+              low=c.emissions(grams.low), high=c.emissions(grams.high))
+        )  # fmt: skip
+    if not drawn:
+        return ()
+    alt = t("energy.carbon_alt", items="; ".join(told))
+    return (Figure("carbon", charts.spans(drawn), alt, t("energy.carbon_caption")),)
+
+
+def _quality(c: Context, rows: list[RunEnergyRow]) -> tuple[Figure, ...]:
+    """The metric most runs share, against energy; nothing to compare below three runs."""
+    shared = Counter(metric for row in rows for metric in sorted(row.quality))
+    if not shared or shared.most_common(1)[0][1] < 3:
+        return ()
+    metric = min(shared, key=lambda key: (-shared[key], key))
+    dots: list[charts.Dot] = []
+    told: list[str] = []
+    for row in rows:
+        if metric not in row.quality or row.energy_j is None or len(dots) == SCATTERED:
+            continue
+        value, kwh = row.quality[metric], row.energy_j.mid / 3.6e6
+        if charts.finite(value, kwh):
+            dots.append(charts.Dot(row.name or row.run_id, kwh, value))
+            told.append(
+                c.t("energy.quality_item", name=name(row.name or row.run_id), metric=metric,
+                    value=c.local(f"{value:.4g}"), energy=c.energy(row.energy_j.mid))
+            )  # fmt: skip
+    if len(dots) < 3:
+        return ()
+    shown_metric = name(metric)
+    alt = c.t("energy.quality_alt", len(dots), metric=shown_metric, items="; ".join(told))
+    svg = charts.scatter(dots, c.t("energy.axis_energy"), shown_metric)
+    return (Figure("quality", svg, alt, c.t("energy.quality_caption", metric=shown_metric)),)
+
+
+def _table(c: Context, rows: list[RunEnergyRow], total: int) -> Table:
+    t = c.t
+    rest = total - len(rows)
+    return Table(
+        t("energy.runs_caption"),
+        (
+            Column(t("energy.run"), 27), Column(t("energy.status"), 10),
+            Column(t("energy.duration"), 12, number=True), Column(t("energy.energy"), 18, number=True),
+            Column(t("energy.carbon"), 18, number=True), Column(t("energy.how"), 15),
+        ),
+        tuple(_row(c, row) for row in rows),
+        omitted=t("document.more_rows", rest, file="report.json") if rest > 0 else "",
+    )  # fmt: skip
+
+
+def _row(c: Context, row: RunEnergyRow) -> tuple[Line, ...]:
+    t = c.t
+    inside = (" ", t("energy.inside", parent=name(row.parent_id[:8]))) if row.parent_id else ()
+    coverage = t("unknown") if row.coverage is None else c.percent(row.coverage)
+    how = t(
+        "energy.how_value", method=t(f"method.{row.method}"), grade=row.grade, coverage=coverage
+    )
+    known = row.energy_j is not None
+    bounds: Line = ()
+    carbon_bounds: Line = ()
+    if row.energy_j is not None:
+        bounds = (f" ({c.energy(row.energy_j.low)} \u2013 {c.energy(row.energy_j.high)})",)
+    if row.emissions_g is not None:
+        low, high = c.emissions(row.emissions_g.low), c.emissions(row.emissions_g.high)
+        carbon_bounds = (f" ({low} \u2013 {high})".replace(" CO2e", ""),)
+    return (
+        line(name(row.name), " ", Code(row.run_id[:8]), *inside),
+        line(name(row.status)),
+        line(t("unknown") if row.duration_s is None else c.local(show_duration(row.duration_s))),
+        line(Strong(c.energy(row.energy_j.mid if row.energy_j else None)), *bounds),
+        line(Strong(c.emissions(row.emissions_g.mid if row.emissions_g else None)), *carbon_bounds),
+        line(how if known else t("method.missing")),
+    )

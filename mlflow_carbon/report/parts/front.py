@@ -1,0 +1,285 @@
+"""Cover, one-page summary, and scope: what was asked, how, and what to keep in mind."""
+
+from __future__ import annotations
+
+from mlflow_carbon.evidence.model import SubjectKind
+from mlflow_carbon.policy.model import Gate, Pack, Severity, State
+from mlflow_carbon.report import charts
+from mlflow_carbon.report.blocks import (
+    Block,
+    Bullets,
+    Callout,
+    Code,
+    Column,
+    Cover,
+    Facts,
+    Figure,
+    Heading,
+    Line,
+    Paragraph,
+    Strong,
+    Table,
+    Tally,
+    cells,
+    line,
+)
+from mlflow_carbon.report.context import UNDECIDED, Context, Group
+from mlflow_carbon.report.parts.coverage import coverages, sentence
+from mlflow_carbon.report.shown import name, shown
+
+TOP = 5
+_UNMET = (State.FAIL, *UNDECIDED)
+_OF_VERSIONS = {SubjectKind.MODEL_VERSION, SubjectKind.PAIR}
+
+
+def cover(c: Context) -> Cover:
+    """The first page."""
+    t, audit = c.t, c.audit
+    chosen = audit.selection
+    facts = [
+        (t("cover.as_of"), line(Strong(c.moment(audit.as_of)))),
+        (t("cover.store"), line(Code(name(chosen.store)))),
+        (t("cover.experiments"), line(c.listed(name(e) for e in chosen.experiments[:6]))),
+        (t("cover.models"), line(c.listed(name(m) for m in chosen.models[:6]))),
+        (t("cover.period"), line(_period(c))),
+        (
+            t("cover.runs"),
+            line(t("cover.runs_value", read=chosen.runs_read, selected=chosen.runs_selected)),
+        ),
+    ]
+    facts += [
+        (
+            t("cover.policies"),
+            line(f"{name(pack.id)} {pack.version}, SHA-256 ", Code(f"{pack.sha256[:16]}\u2026")),
+        )
+        for pack in audit.packs
+    ]
+    return Cover(
+        kicker=t("document.kicker"),
+        title=t("document.title"),
+        subtitle=c.listed(name(e) for e in (chosen.experiments[:3] or chosen.models[:3])),
+        facts=Facts(tuple(facts)),
+        notice=(
+            Callout(t("cover.is_heading"), tuple(line(t(f"cover.is_{n}")) for n in (1, 2, 3))),
+            Callout(
+                t("cover.is_not_heading"), tuple(line(t(f"cover.is_not_{n}")) for n in (1, 2, 3))
+            ),
+        ),
+    )
+
+
+def _period(c: Context) -> str:
+    chosen = c.audit.selection
+    if chosen.earliest is None or chosen.latest is None:
+        return c.t("unknown")
+    return c.t("cover.period_value", start=c.moment(chosen.earliest), end=c.moment(chosen.latest))
+
+
+def summary(c: Context) -> tuple[Block, ...]:
+    """One page: the counts, the energy, the gate, and five findings in sentences."""
+    t = c.t
+    subjects = {(f.subject.kind, f.subject.key) for f in c.audit.findings}
+    lead = t(
+        "summary.lead",
+        rules=t("summary.rules", len(c.audit.rules)),
+        subjects=t("summary.subjects", len(subjects)),
+        answers=t("summary.answers", c.answers),
+        passed=c.audit.count(State.PASS),
+        failed=c.audit.count(State.FAIL),
+        undecided=c.undecided,
+    )
+    tally = Tally(
+        t("summary.tally"),
+        tuple(
+            (
+                c.state(state),
+                c.audit.count(state),
+                c.percent(c.audit.count(state) / max(c.answers, 1)),
+            )
+            for state in State
+        ),
+    )
+    return (
+        Paragraph(line(lead), "lead"),
+        tally,
+        states_chart(c),
+        Heading(line(t("summary.top_heading"))),
+        _top(c),
+        Heading(line(t("summary.energy_heading"))),
+        Paragraph(line(_energy(c))),
+        Heading(line(t("summary.coverage_heading"))),
+        Bullets(tuple(line(sentence(c, found)) for found in coverages(c))),
+        Heading(line(t("summary.gate_heading"))),
+        *_gates(c),
+        Heading(line(t("summary.change_heading"))),
+        Paragraph(line(t("summary.change_none"))),
+    )
+
+
+def states_chart(c: Context) -> Figure:
+    """Answers by severity, a bar for each."""
+    rows, told = [], []
+    for severity, counts in c.by_severity().items():
+        total = sum(counts.values())
+        segments = tuple((state.value, float(counts[state])) for state in State)
+        word = c.severity(severity).word
+        rows.append(charts.Bar(word, segments, c.t.number(total)))
+        seen = ", ".join(f"{counts[s]} {c.state(s).word}" for s in State if counts[s])
+        told.append(f"{word}: {seen or c.t('none')}")
+    title = c.t("summary.chart")
+    legend = {state.value: c.state(state).word for state in State if c.audit.count(state)}
+    return Figure("states", charts.bars(rows, legend), f"{title}. {'. '.join(told)}.", title)
+
+
+def _top(c: Context) -> Block:
+    worst = c.groups(_UNMET)[:TOP]
+    if not worst:
+        return Paragraph(line(c.t("summary.top_none")))
+    return Bullets(tuple(_sentence(c, group) for group in worst), ordered=True)
+
+
+def _sentence(c: Context, group: Group) -> Line:
+    rule = group.summary.rule
+    count = of_subjects(c, group)
+    return line(
+        c.severity(rule.severity), " ", Strong(f"{rule.title}."), " ", c.state(group.state),
+        f" {count}. {shown(group.findings[0].message, 220)}",
+    )  # fmt: skip
+
+
+def of_subjects(c: Context, group: Group) -> str:
+    """``3 of 12 runs``: never a number without what it is out of."""
+    all_subjects = c.kind(group.summary.rule.scope, group.summary.subjects)
+    return c.t("of_kind", n=group.summary.counts[group.state], all=all_subjects)
+
+
+def _energy(c: Context) -> str:
+    account = c.audit.energy
+    if account.total_j is None:
+        return c.t("summary.energy_none")
+    carbon = account.emissions_g
+    return c.t(
+        "summary.energy",
+        energy=c.energy(account.total_j.mid), low=c.energy(account.total_j.low),
+        high=c.energy(account.total_j.high), measured=c.energy(account.measured_j),
+        modelled=c.energy(account.modelled_j), emissions=c.emissions(carbon.mid if carbon else None),
+        emissions_low=c.emissions(carbon.low if carbon else None),
+        emissions_high=c.emissions(carbon.high if carbon else None),
+        counted=c.t("summary.counted", account.runs_counted),
+        unmeasured=c.t("summary.counted", account.runs_unmeasured),
+    )  # fmt: skip
+
+
+def _gates(c: Context) -> list[Block]:
+    guarded = [pack for pack in c.audit.packs if pack.gate is not None]
+    if not guarded:
+        return [Paragraph(line(c.t("summary.gate_none")))]
+    return [Paragraph(line(_gate(c, pack, pack.gate))) for pack in guarded if pack.gate]
+
+
+def _gate(c: Context, pack: Pack, gate: Gate) -> str:
+    parts = (
+        ("summary.gate_aliases", gate.aliases),
+        ("summary.gate_stages", gate.stages),
+        ("summary.gate_models", gate.models),
+    )
+    what = c.t("summary.gate_and").join(
+        c.t(key, names=", ".join(names)) for key, names in parts if names
+    )
+    versions = {
+        f.subject.key for f in c.audit.findings if f.subject.kind is SubjectKind.MODEL_VERSION
+    }
+    return c.t(
+        "summary.gate", pack=pack.id, what=what or c.t("none"),
+        severity=c.severity(gate.blocks_at).word.lower(),
+        versions=c.kind(SubjectKind.MODEL_VERSION, len(versions)),
+        blocked=len(versions & _held_back(c, pack, gate.blocks_at)),
+    )  # fmt: skip
+
+
+def _held_back(c: Context, pack: Pack, blocks_at: Severity) -> set[str]:
+    """Versions with an unmet rule of the pack that is severe enough, on the version or on a pair of it."""
+    return {
+        finding.subject.key.split("@")[0]
+        for finding in c.audit.findings
+        if finding.pack_id == pack.id
+        and finding.state in _UNMET
+        and finding.subject.kind in _OF_VERSIONS
+        and finding.severity.rank <= blocks_at.rank
+    }
+
+
+def scope(c: Context) -> tuple[Block, ...]:
+    """What was asked, what could be read, with which versions, by which method, within which limits."""
+    t, chosen = c.t, c.audit.selection
+    failed = len(chosen.failed_to_read)
+    facts = Facts((
+        (t("scope.store"), line(Code(name(chosen.store)))),
+        (t("scope.experiments"), line(c.listed(name(e) for e in chosen.experiments))),
+        (t("scope.filter"), line(Code(shown(chosen.filter, 300))) if chosen.filter else line(t("none"))),
+        (t("scope.models"), line(c.listed(name(m) for m in chosen.models))),
+        (t("scope.read"), line(t("scope.read_value", read=chosen.runs_read, selected=chosen.runs_selected, failed=failed))),
+        (t("scope.period"), line(_period(c))),
+        (t("scope.zone"), line(t("scope.zone_value"))),
+        (t("scope.sampling"), line(t("scope.sampling_value"))),
+        (t("scope.as_of"), line(c.moment(c.audit.as_of))),
+        (t("scope.versions"), line(t("scope.versions_value", tool=c.audit.tool_version, mlflow=c.audit.mlflow_version))),
+    ))  # fmt: skip
+    blocks: list[Block] = [Heading(line(t("scope.selection"))), facts, _policies(c)]
+    if failed:
+        blocks.append(_failed(c))
+    if loosened := [line(text) for pack in c.audit.packs for text in pack.loosened]:
+        blocks.append(Callout(t("scope.loosened"), tuple(loosened)))
+    limits = (
+        line(t("scope.limits_1", integrity=10)),
+        line(t("scope.limits_2")),
+        line(t("scope.limits_3", limits=11)),
+    )
+    return (
+        *blocks,
+        Callout(t("scope.limits_heading"), limits),
+        Heading(line(t("scope.method_heading"))),
+        Paragraph(line(f"{t('scope.method_1')} {t('scope.method_2')}")),
+        _states(c),
+    )
+
+
+def _states(c: Context) -> Table:
+    t = c.t
+    return Table(
+        t("scope.states_caption"),
+        (Column(t("scope.state"), 24), Column(t("scope.means"), 76)),
+        tuple(cells(c.state(state), t(f"state_means.{state.value}")) for state in State),
+    )
+
+
+def _policies(c: Context) -> Table:
+    t = c.t
+    return Table(
+        t("scope.policies_caption"),
+        (
+            Column(t("scope.policy"), 34), Column(t("scope.policy_version"), 10),
+            Column(t("scope.policy_owner"), 22), Column(t("scope.policy_rules"), 8, number=True),
+            Column(t("scope.policy_hash"), 26),
+        ),
+        tuple(
+            cells(
+                line(Strong(name(pack.id)), f" {pack.title}"), pack.version, name(pack.owner),
+                t.number(len(pack.rules)), Code(pack.sha256),
+            )
+            for pack in c.audit.packs
+        ),
+    )  # fmt: skip
+
+
+def _failed(c: Context) -> Table:
+    failed = c.audit.selection.failed_to_read
+    rest = len(failed) - c.detail_rows
+    return Table(
+        c.t("scope.failed_caption"),
+        (Column(c.t("scope.failed_run"), 40), Column(c.t("scope.failed_reason"), 60)),
+        tuple(
+            cells(Code(name(run)), shown(reason, 300)) for run, reason in failed[: c.detail_rows]
+        ),
+        omitted=c.t("document.more_rows", rest, file="report.json") if rest > 0 else "",
+    )

@@ -1,0 +1,57 @@
+"""Text from stores and policies made fit to be shown: nothing invisible, nothing endless.
+
+Escaping for a format is the renderer's; this is about what a reader could be misled by.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+NAME_LENGTH = 72
+TEXT_LENGTH = 1200
+
+# Control, format (bidirectional overrides, zero width), surrogate, private-use and unassigned
+# characters: none of them has a look of its own, and PDF/A-3a forbids most of them.
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+
+
+def visible(text: str) -> str:
+    r"""The text with every invisible character written as its code point: ``\u202e``.
+
+    Line breaks and tabs become spaces.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_visible(character) for character in text)
+
+
+def _visible(character: str) -> str:
+    if character in "\n\r\t":
+        return " "
+    if unicodedata.category(character) not in _INVISIBLE:
+        return character
+    point = ord(character)
+    return (
+        f"\\x{point:02x}"
+        if point < 256
+        else f"\\u{point:04x}"
+        if point < 65536
+        else f"\\U{point:08x}"
+    )
+
+
+def shortened(text: str, limit: int) -> str:
+    """At most about ``limit`` characters, saying how long the whole is."""
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit].rstrip()}\u2026 ({len(text):,} characters)"
+
+
+def shown(text: str, limit: int = TEXT_LENGTH) -> str:
+    """Visible and of bounded length."""
+    return visible(shortened(text, limit))
+
+
+def name(text: str) -> str:
+    """A name given by somebody: short enough for a table cell; never empty."""
+    return shown(text, NAME_LENGTH) or "\u2013"
