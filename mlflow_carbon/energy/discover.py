@@ -11,20 +11,25 @@ from typing import TypeVar
 
 import psutil
 
+from mlflow_carbon.energy.attribution import Attributed, CpuShare, FixedShare, GpuShare
 from mlflow_carbon.energy.estimate import CpuModel, DramModel
+from mlflow_carbon.energy.gpu import NvmlGpu
 from mlflow_carbon.energy.meter import Component, Meter, Unmeasured
-from mlflow_carbon.energy.nvml import Nvml, NvmlGpu, list_gpus, visible_gpus
-from mlflow_carbon.energy.proc import this_tree
+from mlflow_carbon.energy.nvml import SLICES, Choice, Nvml, choose_gpus
+from mlflow_carbon.energy.proc import Tree, this_tree
 from mlflow_carbon.energy.processor import Processor, read_processor
 from mlflow_carbon.energy.rapl import RaplZone, find_zones
-from mlflow_carbon.settings import Settings
-from mlflow_carbon.settings import visible_gpus as visible_setting
+from mlflow_carbon.settings import Settings, visible_gpus
+from mlflow_carbon.units import Range
 
 _PATIENCE_S = 5.0
 """A driver that does not answer for this long is left alone."""
 _GPU_CLASSES = ("0x0300", "0x0302", "0x0380", "0x1200")
 """PCI classes of graphics and accelerator devices."""
 _VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD"}
+
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC
+"""PROC_PID_INIT_INO of include/linux/proc_ns.h."""
 
 _T = TypeVar("_T")
 
@@ -47,15 +52,18 @@ def discover(settings: Settings, root: Path = Path("/")) -> Discovery:
     del settings  # wall sensors will be configured there
     processor = read_processor(root)
     rapl, refused = _rapl(root, amd="amd" in processor.name.lower())
-    gpus, unmeasured = _gpus(root)
-    meters: list[Meter] = [*gpus, *rapl]
-    measured = {meter.info.component for meter in rapl}
     tree, memory_bytes = this_tree(), float(psutil.virtual_memory().total)
+    gpus, unmeasured = _gpus(root, tree)
+    share = CpuShare(tree, root / "proc")
+    meters: list[Meter] = [*gpus, *(Attributed(zone, share) for zone in rapl)]
+    measured = {meter.info.component for meter in rapl}
     if Component.CPU not in measured:
         meters.append(CpuModel(processor, tree, why=refused))
     if Component.DRAM not in measured:
         meters.append(DramModel(tree, memory_bytes))
-    hardware = _describe(processor, memory_bytes, [gpu.name for gpu in gpus])
+    hardware = _describe(
+        processor, memory_bytes, [gpu.info.describe.partition(" (")[0] for gpu in gpus]
+    )
     return Discovery(tuple(meters), tuple(unmeasured), hardware)
 
 
@@ -83,7 +91,7 @@ def _open(meter: Callable[[], _T]) -> _T | str:
         return str(error)
 
 
-def _gpus(root: Path) -> tuple[list[NvmlGpu], list[Unmeasured]]:
+def _gpus(root: Path, tree: Tree) -> tuple[list[Meter], list[Unmeasured]]:
     try:
         nvml = _in_time(Nvml)
     except OSError as error:
@@ -93,18 +101,35 @@ def _gpus(root: Path) -> tuple[list[NvmlGpu], list[Unmeasured]]:
         for name in _pci_gpus(root)
         if not name.startswith("NVIDIA")
     ]
-    gpus = []
+    gpus: list[Meter] = []
     try:
-        uuids = visible_gpus(list_gpus(nvml), visible_setting())
+        choices = choose_gpus(nvml, visible_gpus())
     except OSError as error:
         return [], [*unmeasured, Unmeasured(Component.GPU, f"NVIDIA: {error}")]
-    for uuid in uuids:
-        gpu = _open(partial(NvmlGpu, nvml, uuid))
+    for choice in choices:
+        gpu = _open(partial(NvmlGpu, nvml, choice.uuid))
         if isinstance(gpu, str):
-            unmeasured.append(Unmeasured(Component.GPU, f"NVIDIA {uuid}: {gpu}"))
+            unmeasured.append(Unmeasured(Component.GPU, f"NVIDIA {choice.uuid}: {gpu}"))
         else:
-            gpus.append(gpu)
+            gpus.append(_ours(gpu, choice, tree))
     return gpus, unmeasured
+
+
+def _ours(gpu: NvmlGpu, choice: Choice, tree: Tree) -> Attributed:
+    if choice.slices is not None:
+        part = Range(0.0, choice.slices / SLICES, 1.0)
+        told = f"MIG: {choice.slices} of {SLICES} slices of the board (arXiv:2501.17752)"
+        return Attributed(gpu, FixedShare(part), modelled=told)
+    trusted = _pids_are_the_hosts()
+    return Attributed(gpu, GpuShare(gpu.processes, tree, reserved=choice.reserved, trusted=trusted))
+
+
+def _pids_are_the_hosts() -> bool:
+    """Whether this process is in the first PID namespace, whose ids NVML speaks of."""
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino == _FIRST_PID_NAMESPACE
+    except OSError:
+        return False
 
 
 def _in_time(start: Callable[[], _T]) -> _T:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mlflow_carbon import resources
 from mlflow_carbon.energy.meter import Component, Gap, MeterInfo, Method, Reading
-from mlflow_carbon.energy.proc import Tree
+from mlflow_carbon.energy.proc import Tree, busy_cpu_s
 from mlflow_carbon.energy.processor import Processor
 from mlflow_carbon.units import Range
 
@@ -33,7 +33,7 @@ class CpuModel:
         self, processor: Processor, tree: Tree, *, why: str = "", proc: Path = Path("/proc")
     ) -> None:
         """Start counting at the first reading; ``why`` tells why there is no counter."""
-        self._processor, self._tree, self._stat = processor, tree, proc / "stat"
+        self._processor, self._tree, self._proc = processor, tree, proc
         self.info = MeterInfo(
             id="model:cpu",
             component=Component.CPU,
@@ -52,7 +52,8 @@ class CpuModel:
     def read(self) -> Reading | Gap:
         """Joules of the CPUs this process may use, and its own part."""
         now_ns, tree_s = time.monotonic_ns(), self._tree.cpu_s()
-        busy_s = self._busy_s(tree_s)
+        told_s = busy_cpu_s(self._proc)
+        busy_s = tree_s if told_s is None else told_s
         if self._last is not None:
             last_ns, last_tree_s, last_busy_s = self._last
             self._advance((now_ns - last_ns) / 1e9, tree_s - last_tree_s, busy_s - last_busy_s)
@@ -78,16 +79,6 @@ class CpuModel:
             busy_s * mid + idle_s * (idle_low + idle_high) / 2,
             busy_s * high + idle_s * idle_high,
         )
-
-    def _busy_s(self, tree_s: float) -> float:
-        """CPU seconds spent by anybody on the machine; the tree's own where that is not told."""
-        try:
-            with self._stat.open("rb") as file:
-                first = file.readline().split()
-        except OSError:
-            return tree_s
-        user, nice, system, _idle, _wait, irq, softirq = map(int, first[1:8])
-        return (user + nice + system + irq + softirq) / 100.0
 
 
 class DramModel:

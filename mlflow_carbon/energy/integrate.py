@@ -36,7 +36,8 @@ def ordered(low: float, mid: float, high: float) -> Range:
     return Range(min(low, mid), mid, max(mid, high))
 
 
-def _grown(now: Range, before: Range) -> Range:
+def grown(now: Range, before: Range) -> Range:
+    """What was added since before, bound by bound."""
     return ordered(
         max(0.0, now.low - before.low),
         max(0.0, now.mid - before.mid),
@@ -87,6 +88,12 @@ class Track:
     def at_ns(self) -> int:
         """Everything up to here has been handed out."""
         return self._at_ns
+
+    def follow(self, info: MeterInfo) -> None:
+        """The meter may have changed to another method since."""
+        if info.tick_s != self.info.tick_s:
+            self._beat = Beat(int(info.tick_s * 1e9))
+        self.info = info
 
     def add(self, reading: Reading) -> Interval | None:
         """Take a reading; the joules since the position, if the counter has moved on."""
@@ -200,8 +207,8 @@ class Track:
 
     def _hand_out(self, tick: _Tick) -> Interval:
         assert self._handed is not None
-        energy = _grown(tick.energy_j, self._handed.energy_j)
-        own = _grown(tick.own_j, self._handed.own_j)
+        energy = grown(tick.energy_j, self._handed.energy_j)
+        own = grown(tick.own_j, self._handed.own_j)
         span_s = (tick.at_ns - self._at_ns) / 1e9
         if self._broken:
             interval = self._over_the_break(tick, span_s)

@@ -108,6 +108,19 @@ def _fields(path: Path) -> list[bytes]:
         return []
 
 
+def busy_cpu_s(proc: Path = PROC) -> float | None:
+    """CPU seconds spent by anybody on the machine since it started; ``None`` where it is not told."""
+    try:
+        with (proc / "stat").open("rb") as file:
+            fields = [int(field) for field in file.readline().split()[1:8]]
+    except (OSError, ValueError):
+        return None
+    if len(fields) < 7:
+        return None
+    user, nice, system, _idle, _waiting, irq, softirq = fields
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
 class PsutilTree:
     """The same for systems without ``/proc``, at a slower pace: psutil walks the process table."""
 

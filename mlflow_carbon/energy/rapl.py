@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +64,13 @@ def _text(path: Path) -> str | None:
         return None
 
 
+def _rated_w(zone: Path) -> float | None:
+    """The power limit the maker gives (``constraint_*_max_power_uw``), if the zone has one."""
+    values = [_text(path) or "" for path in zone.glob("constraint_*_max_power_uw")]
+    watts = [int(value) / 1e6 for value in values if value.isdigit()]
+    return max((value for value in watts if value > 0), default=None)
+
+
 class RaplZone:
     """The counter of one zone.
 
@@ -70,13 +78,15 @@ class RaplZone:
     while readings, or the outage between two of them, are closer together than a lap at 1 kW.
     """
 
-    def __init__(self, zone: Zone, *, amd: bool = False) -> None:
+    def __init__(
+        self, zone: Zone, *, amd: bool = False, clock: Callable[[], int] = time.monotonic_ns
+    ) -> None:
         """Open the counter.
 
         Raises:
             OSError: it cannot be read (since Linux 5.10 only by root), or is not a counter.
         """
-        self._path = zone.path / "energy_uj"
+        self._path, self._clock = zone.path / "energy_uj", clock
         self._file = self._path.open("rb", buffering=0)
         try:
             self._range_uj = int((zone.path / "max_energy_range_uj").read_text())
@@ -94,13 +104,14 @@ class RaplZone:
             period_s=min(10.0, self._lap_s / 2),
             sensor_error=relative,
             sensor_note=_NOTES[relative],
+            max_power_w=_rated_w(zone.path),
         )
-        self._last_ns = self._moved_ns = time.monotonic_ns()
+        self._last_ns = self._moved_ns = self._clock()
         self._total_uj = 0
 
     def read(self) -> Reading | Gap:
         """Joules since the counter was opened."""
-        now_ns = time.monotonic_ns()
+        now_ns = self._clock()
         try:
             now_uj = self._counter_uj()
         except (OSError, ValueError) as error:

@@ -1,0 +1,203 @@
+"""NVIDIA GPUs on the rig: exact on good days, labelled on bad ones, never silently wrong."""
+
+from __future__ import annotations
+
+import statistics
+
+import pytest
+
+from mlflow_carbon.energy.gpu import NvmlGpu
+from mlflow_carbon.energy.ledger import ComponentEnergy
+from mlflow_carbon.energy.meter import Component, Gap, Method, Reading
+from mlflow_carbon.energy.nvml import Choice, Nvml, choose_gpus
+from mlflow_carbon.units import Range
+from tests.fakes.gpus import Gpu, Rig
+from tests.fakes.simulate import Window, simulate
+
+STEADY = Gpu(idle_w=300.0, peak_w=300.0)
+
+
+def measured(rig: Rig, nvml: Nvml, start_s: float, end_s: float) -> ComponentEnergy:
+    rig.set(start_s - 0.5)
+    meter = NvmlGpu(nvml, STEADY.uuid, rig.clock)
+    account = simulate([meter], {"a": Window(start_s, end_s)}, rig.set)["a"]
+    assert account.components, account.unmeasured
+    return account.components[0]
+
+
+def true_j(gpu: Gpu, start_s: float, end_s: float) -> float:
+    return gpu.energy_j(end_s) - gpu.energy_j(start_s)
+
+
+@pytest.mark.parametrize(
+    ("window_s", "error"), [(1.0, 0.015), (5.0, 0.003), (60.0, 0.0005)], ids=str
+)
+def test_the_mean_error_of_a_bursty_load_stays_within_the_target(
+    rig: Rig, nvml: Nvml, window_s: float, error: float
+) -> None:
+    gpu = Gpu()
+    errors = []
+    for step in range(60):
+        start_s = 2 + step * 0.0517
+        rig.play([gpu])
+        energy_j = measured(rig, nvml, start_s, start_s + window_s).attributed_j.mid
+        truth_j = true_j(gpu, start_s, start_s + window_s)
+        errors.append(abs(energy_j - truth_j) / truth_j)
+    assert statistics.mean(errors) <= error
+
+
+@pytest.mark.parametrize("window_s", [0.02, 0.05, 0.1, 0.25])
+def test_a_run_shorter_than_a_tick_has_a_figure_and_the_truth_is_in_its_range(
+    rig: Rig, nvml: Nvml, window_s: float
+) -> None:
+    rig.play([STEADY])
+    energy_j = measured(rig, nvml, 3.033, 3.033 + window_s).attributed_j
+    assert energy_j.low <= 300 * window_s <= energy_j.high
+    assert energy_j.mid > 0
+
+
+def test_a_gpu_without_an_energy_counter_is_sampled_within_one_per_cent(
+    rig: Rig, nvml: Nvml
+) -> None:
+    gpu = Gpu(counter=False)
+    errors = []
+    for step in range(10):
+        rig.play([gpu])
+        part = measured(rig, nvml, 2 + step * 0.07, 32 + step * 0.07)
+        truth_j = true_j(gpu, 2 + step * 0.07, 32 + step * 0.07)
+        errors.append(abs(part.attributed_j.mid - truth_j) / truth_j)
+        assert part.method is Method.SAMPLED
+        assert "no energy counter" in part.meters[0]
+    assert statistics.mean(errors) <= 0.01
+
+
+def test_an_outage_is_made_up_for_when_the_gpu_answers_again(rig: Rig, nvml: Nvml) -> None:
+    rig.play([STEADY], "fault 0 denied 4 6")
+    part = measured(rig, nvml, 2, 10)
+    assert part.attributed_j.mid == pytest.approx(300 * 8, rel=0.001)
+    assert part.coverage == pytest.approx(1, abs=0.01)
+    assert part.largest_gap_s >= 2
+
+
+def test_a_lost_gpu_leaves_the_rest_uncovered_and_the_truth_in_the_range(
+    rig: Rig, nvml: Nvml
+) -> None:
+    rig.play([STEADY], "fault 0 lost 5 1e9")
+    part = measured(rig, nvml, 2, 12)
+    assert part.coverage < 0.4
+    assert part.attributed_j.mid == pytest.approx(300 * 3, rel=0.35)
+    assert part.attributed_j.low <= 300 * 10 <= part.attributed_j.high
+
+
+def test_a_counter_that_is_set_back_loses_at_most_a_period_and_says_so(
+    rig: Rig, nvml: Nvml
+) -> None:
+    rig.play([STEADY], "fault 0 reset 5.5 1e9")
+    part = measured(rig, nvml, 2, 12)
+    assert part.coverage < 0.95
+    assert part.attributed_j.mid == pytest.approx(300 * 10, rel=0.05)
+    assert part.attributed_j.low <= 300 * 10 <= part.attributed_j.high
+
+
+def test_a_counter_that_jumps_by_a_megajoule_is_not_believed(rig: Rig, nvml: Nvml) -> None:
+    rig.play([STEADY], "fault 0 jump 5.5 1e9 1e6")
+    part = measured(rig, nvml, 2, 12)
+    assert part.attributed_j.mid == pytest.approx(300 * 10, rel=0.05)
+    assert part.coverage < 0.95
+
+
+def test_a_stuck_counter_is_given_up_for_power_readings(rig: Rig, nvml: Nvml) -> None:
+    rig.play([STEADY], "fault 0 stuck 5 1e9")
+    part = measured(rig, nvml, 2, 32)
+    assert part.method is Method.SAMPLED
+    assert "stuck" in part.meters[0]
+    assert part.attributed_j.low <= 300 * 30 <= part.attributed_j.high
+    assert part.attributed_j.mid == pytest.approx(300 * 30, rel=0.12)
+
+
+def test_a_counter_stuck_from_the_start_is_not_zero(rig: Rig, nvml: Nvml) -> None:
+    rig.play([STEADY], "fault 0 stuck 0 1e9")
+    part = measured(rig, nvml, 2, 32)
+    assert part.attributed_j.mid == pytest.approx(300 * 30, rel=0.12)
+
+
+def test_a_gpu_that_tells_nothing_cannot_be_opened_and_says_why(rig: Rig, nvml: Nvml) -> None:
+    rig.play([Gpu(counter=False)], "fault 0 nopower 0 1e9")
+    with pytest.raises(OSError, match="Not Supported"):
+        NvmlGpu(nvml, STEADY.uuid, rig.clock)
+
+
+def test_every_refusal_of_the_driver_is_a_gap_with_its_words(rig: Rig, nvml: Nvml) -> None:
+    rig.play([STEADY], "fault 0 lost 1 2", "fault 0 denied 2 3")
+    meter = NvmlGpu(nvml, STEADY.uuid, rig.clock)
+    answers = []
+    for t in (0.5, 1.5, 2.5, 3.5):
+        rig.set(t)
+        answers.append(meter.read())
+    assert isinstance(answers[0], Reading)
+    assert isinstance(answers[1], Gap)
+    assert "GPU is lost" in answers[1].reason
+    assert isinstance(answers[2], Gap)
+    assert "Insufficient Permissions" in answers[2].reason
+    assert isinstance(answers[3], Reading)
+    assert answers[3].energy_j.mid == pytest.approx(900)
+
+
+EIGHT = [Gpu(uuid=f"GPU-{n}a2b3c4d-0000-0000-0000-00000000000{n}") for n in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("visible", "chosen"),
+    [
+        (None, [0, 1, 2, 3, 4, 5, 6, 7]),
+        ("", []),
+        ("-1", []),
+        ("2", [2]),
+        ("3, 1", [3, 1]),
+        ("1,1", [1]),
+        ("0,99,2", [0]),
+        ("GPU-5a2b3c4d", [5]),
+        ("gpu-6A2B", [6]),
+        ("GPU-", []),
+        ("NoDevFiles", []),
+        (f"{EIGHT[7].uuid},0", [7, 0]),
+    ],
+)
+def test_the_gpus_are_those_that_cuda_shows_to_the_process(
+    rig: Rig, nvml: Nvml, visible: str | None, chosen: list[int]
+) -> None:
+    rig.play(EIGHT)
+    assert [choice.uuid for choice in choose_gpus(nvml, visible)] == [EIGHT[n].uuid for n in chosen]
+
+
+def test_a_mig_device_is_its_board_with_its_slices(rig: Rig, nvml: Nvml) -> None:
+    gpu = Gpu(slices=3)
+    rig.play([gpu])
+    expected = Choice(gpu.uuid, reserved=True, slices=3)
+    assert choose_gpus(nvml, gpu.mig_uuid) == [expected]
+    assert choose_gpus(nvml, "0") == [expected]
+    assert choose_gpus(nvml, "MIG-00000000-0000-0000-0000-00000000dead") == []
+    assert choose_gpus(nvml, None) == [Choice(gpu.uuid, slices=3)]
+
+
+def test_many_gpus_add_up(rig: Rig, nvml: Nvml) -> None:
+    rig.play(EIGHT)
+    rig.set(1.0)
+    meters = [NvmlGpu(nvml, gpu.uuid, rig.clock) for gpu in EIGHT]
+    (part,) = simulate(meters, {"a": Window(2, 12)}, rig.set)["a"].components
+    truth_j = sum(true_j(gpu, 2, 12) for gpu in EIGHT)
+    assert part.component is Component.GPU
+    assert part.attributed_j.mid == pytest.approx(truth_j, rel=0.005)
+    assert part.attributed_j.low < truth_j < part.attributed_j.high
+
+
+def test_two_overlapping_runs_on_a_gpu_add_up_to_the_gpu(rig: Rig, nvml: Nvml) -> None:
+    rig.play([STEADY])
+    rig.set(1.5)
+    meter = NvmlGpu(nvml, STEADY.uuid, rig.clock)
+    windows = {"a": Window(2, 12), "b": Window(4.321, 12)}
+    accounts = simulate([meter], windows, rig.set)
+    totals = [account.attributed_j for account in accounts.values()]
+    assert sum(total.mid for total in totals if isinstance(total, Range)) == pytest.approx(
+        300 * 10, rel=0.001
+    )
