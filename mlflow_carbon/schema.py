@@ -73,6 +73,10 @@ class Tag:
     """JSON list, one short record per dataset used: name, digest, context, sha256, rows, license."""
     DATA_CONFLICT = "mlflow_carbon.data_conflict"
     """Names of datasets used in two roles in one run (training and testing), JSON list."""
+    LEAKAGE = "mlflow_carbon.leakage"
+    """JSON list: training and held-out datasets of the run that share rows, with the counts and the share."""
+    LEAKAGE_SHARE = "mlflow_carbon.leakage_share"
+    """Largest share of a held-out dataset's rows that was trained on, 0 to 1; not set when no two were compared."""
     PROJECT = "mlflow_carbon.project"
     PHASE = "mlflow_carbon.phase"
     INTENDED_USE = "mlflow_carbon.intended_use"
@@ -110,6 +114,10 @@ class InputTag:
     SENSITIVE = "mlflow_carbon.sensitive"
     """``none`` or the declared classes of personal data."""
     DECLARED_BY = "mlflow_carbon.declared_by"
+    DUPLICATE_ROWS = "mlflow_carbon.duplicate_rows"
+    MISSING_CELLS = "mlflow_carbon.missing_cells"
+    SENSITIVE_FOUND = "mlflow_carbon.sensitive_found"
+    """Columns that look like personal data by name or values, ``none`` when none does: a hint, no verdict."""
 
 
 class Artifact:

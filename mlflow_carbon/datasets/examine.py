@@ -17,6 +17,9 @@ HELD_OUT = frozenset(
 )
 """Contexts MLflow's autologging and people use for data a model must not have seen."""
 
+MAX_USED = 16
+"""Datasets of one run whose rows are remembered."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examination:
@@ -33,6 +36,8 @@ class Used:
 
     name: str
     context: str
+    content: str
+    """Its sha256."""
     rows: RowHashes | str
 
 
@@ -78,22 +83,30 @@ def examine(dataset: object, *, limit_bytes: int) -> Examination:
     return Examination(fingerprint=found, quality=quality, rows=rows)
 
 
-def leaks(used: Sequence[Used]) -> tuple[Leak, ...]:
-    """Every pair of a training and a held-out dataset of one run that shares rows."""
-    found = []
-    for training in used:
-        for held_out in used:
-            if training.context.lower() in TRAINING and held_out.context.lower() in HELD_OUT:
-                shared = _overlap(training.rows, held_out.rows)
-                if shared is not None and shared.shared:
-                    found.append(
-                        Leak(training=training.name, held_out=held_out.name, overlap=shared)
-                    )
-    return tuple(found)
+def leaks(new: Used, others: Sequence[Used]) -> tuple[Leak, ...] | None:
+    """The rows a dataset shares with those of the other role in the same run.
+
+    ``None`` when there is no dataset of the other role it could be compared with.
+    """
+    results = [found for other in others if (found := _compared(new, other)) is not None]
+    return tuple(leak for leak in results if leak.overlap.shared) if results else None
 
 
-def _overlap(training: RowHashes | str, held_out: RowHashes | str) -> Overlap | None:
-    if isinstance(training, str) or isinstance(held_out, str):
+def remember(new: Used, used: list[Used]) -> None:
+    """Add a dataset to those of the run, at most ``MAX_USED``: each holds up to 1.6 MB."""
+    if len(used) < MAX_USED and not any(
+        (new.content, new.context) == (other.content, other.context) for other in used
+    ):
+        used.append(new)
+
+
+def _compared(one: Used, other: Used) -> Leak | None:
+    training, held_out = (one, other) if one.context.lower() in TRAINING else (other, one)
+    if training.context.lower() not in TRAINING or held_out.context.lower() not in HELD_OUT:
         return None
-    result = overlap(training, held_out)
-    return None if isinstance(result, str) else result
+    if isinstance(training.rows, str) or isinstance(held_out.rows, str):
+        return None
+    shared = overlap(training.rows, held_out.rows)
+    if isinstance(shared, str):
+        return None
+    return Leak(training=training.name, held_out=held_out.name, overlap=shared)

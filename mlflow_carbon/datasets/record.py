@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mlflow_carbon.datasets.quality import Quality
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
@@ -33,3 +35,4 @@ class DatasetRecord:
     declared: Mapping[str, str] = field(default_factory=dict)
     """Fields of a dataset card: license, origin, collected, sensitive, issuer, ..."""
     declared_by: Mapping[str, str] = field(default_factory=dict)
+    quality: Quality | None = None

@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_carbon.datasets.card import Card, find_card
-from mlflow_carbon.datasets.fingerprint import fingerprint
+from mlflow_carbon.datasets.examine import Examination, Used, examine, leaks
+from mlflow_carbon.datasets.examine import remember as remember_rows
+from mlflow_carbon.datasets.quality import Quality
 from mlflow_carbon.datasets.record import DatasetRecord, Fingerprint
+from mlflow_carbon.datasets.rows import RowHashes
 from mlflow_carbon.schema import InputTag
 from mlflow_carbon.settings import Settings
 from mlflow_carbon.tracking.edge import harmless
@@ -41,6 +44,8 @@ _TAGGED = {
 
 _BYTES_PER_MB = 1_000_000
 
+_NOT_SEEN = "only a description of the dataset was logged, not its content"
+
 
 def remember(entity: Any, dataset: Any) -> None:
     """Keep the live dataset on the entity made from it until it is logged."""
@@ -57,36 +62,51 @@ def card_folders(settings: Settings) -> tuple[Path, ...]:
 
 
 def enrich(
-    inputs: Iterable[Any], settings: Settings, folders: Sequence[Path]
+    inputs: Iterable[Any], settings: Settings, folders: Sequence[Path], used: list[Used]
 ) -> tuple[list[Json], list[str]]:
-    """Describe MLflow's ``DatasetInput`` objects in place; returns the records and what could not be done."""
+    """Describe MLflow's ``DatasetInput`` objects in place; returns the records and what could not be done.
+
+    ``used`` holds what the run used before, to notice shared rows; what it uses now is added.
+    """
     records: list[Json] = []
     troubles: list[str] = []
     for item in inputs:
         with harmless("describe a dataset") as attempt:
-            record = _described(item, settings, folders)
+            record, rows = _described(item, settings, folders)
             _put_on(item, record)
-            records.append(to_json(record))
+            records.append(to_json(record) | _compared(record, rows, used))
         if attempt.failed:
             troubles.append(attempt.failed)
     return records, troubles
 
 
-def _described(item: Any, settings: Settings, folders: Sequence[Path]) -> DatasetRecord:
+def _compared(record: DatasetRecord, rows: RowHashes | str, used: list[Used]) -> Json:
+    """The rows the dataset shares with the run's other ones; nothing when there is none to compare with."""
+    content = record.fingerprint.sha256 if record.fingerprint is not None else record.digest
+    new = Used(name=record.name, context=record.context, content=content, rows=rows)
+    found = leaks(new, used)
+    remember_rows(new, used)
+    return {} if found is None else {"leaks": [leak.to_json() for leak in found]}
+
+
+def _described(
+    item: Any, settings: Settings, folders: Sequence[Path]
+) -> tuple[DatasetRecord, RowHashes | str]:
     entity = item.dataset
     live = _live.get(id(entity), (None, None))[1]
     name, digest = str(entity.name), str(entity.digest)
-    found: Fingerprint | str = "only a description of the dataset was logged, not its content"
+    seen = Examination(fingerprint=_NOT_SEEN, quality=None, rows=_NOT_SEEN)
     if live is not None:
         with harmless("fingerprint a dataset") as attempt:
-            limit_bytes = int(settings.hash_limit_mb * _BYTES_PER_MB)
-            found = fingerprint(live, limit_bytes=limit_bytes)
-        found = attempt.failed or found
+            seen = examine(live, limit_bytes=int(settings.hash_limit_mb * _BYTES_PER_MB))
+        if attempt.failed:
+            seen = Examination(fingerprint=attempt.failed, quality=None, rows=attempt.failed)
+    found = seen.fingerprint
     known = found if isinstance(found, Fingerprint) else None
     card = _card(live, name, known, folders)
     declared = _declared(card) | _given(item)
     by = declared.get("declared_by", "")
-    return DatasetRecord(
+    record = DatasetRecord(
         name=name,
         digest=digest,
         context=_context(item),
@@ -94,7 +114,9 @@ def _described(item: Any, settings: Settings, folders: Sequence[Path]) -> Datase
         unfingerprinted="" if known is not None else str(found),
         declared=declared,
         declared_by={key: by for key in declared if key != "declared_by"},
+        quality=seen.quality,
     )
+    return record, seen.rows
 
 
 def _given(item: Any) -> dict[str, str]:
@@ -139,6 +161,8 @@ def to_json(record: DatasetRecord) -> Json:
         }
     else:
         data["unfingerprinted"] = record.unfingerprinted
+    if record.quality is not None:
+        data["quality"] = record.quality.to_json()
     declared = {k: v for k, v in record.declared.items() if k not in ("name", "sha256")}
     return data | declared
 
@@ -164,8 +188,21 @@ def _input_tags(record: DatasetRecord) -> dict[str, str]:
         values[InputTag.HASH_SCOPE] = record.fingerprint.scope
         if record.fingerprint.rows is not None:
             values[InputTag.ROWS] = str(record.fingerprint.rows)
+    if record.quality is not None:
+        values |= _quality_tags(record.quality)
     declared = record.declared
     values |= {tag: declared[key] for key, tag in _TAGGED.items() if declared.get(key)}
+    return values
+
+
+def _quality_tags(quality: Quality) -> dict[str, str]:
+    found = [f"{one.column} ({one.kind}, by {one.found_by})" for one in quality.sensitive]
+    values = {
+        InputTag.MISSING_CELLS: str(sum(quality.missing.values())),
+        InputTag.SENSITIVE_FOUND: ", ".join(found) or "none",
+    }
+    if quality.duplicate_rows is not None:
+        values[InputTag.DUPLICATE_ROWS] = str(quality.duplicate_rows)
     return values
 
 

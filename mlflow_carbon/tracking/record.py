@@ -183,6 +183,18 @@ def _tags(facts: Facts, metrics: Mapping[str, float], energy: RunEnergy | None) 
         tags[Tag.DATASETS] = _list_that_fits([_short(d) for d in facts.datasets])
         if conflicts := role_conflicts(facts.datasets):
             tags[Tag.DATA_CONFLICT] = _list_that_fits(list(conflicts))
+        tags |= _leakage_tags(facts.datasets)
+    return tags
+
+
+def _leakage_tags(datasets: Sequence[Json]) -> dict[str, str]:
+    """Shared rows of training and held-out data; no tag at all when nothing could be compared."""
+    if not any("leaks" in item for item in datasets):
+        return {}
+    found = [leak for item in datasets for leak in item.get("leaks", ())]
+    tags = {Tag.LEAKAGE_SHARE: f"{max((leak['share'] for leak in found), default=0.0):g}"}
+    if found:
+        tags[Tag.LEAKAGE] = _list_that_fits(found)
     return tags
 
 
@@ -214,7 +226,7 @@ def factor_tags(factor: Factor) -> dict[str, str]:
         Tag.FACTOR: f"{factor.g_per_kwh.mid:g}",
         Tag.FACTOR_SOURCE: factor.source,
         Tag.FACTOR_YEAR: str(factor.year),
-        Tag.FACTOR_BASIS: f"{factor.basis}, annual {factor.kind}, location-based",
+        Tag.FACTOR_BASIS: factor.basis_text,
         Tag.FACTOR_LICENSE: factor.license,
         Tag.FACTOR_TABLE_SHA256: factor.table_sha256,
     }

@@ -113,7 +113,8 @@ class Recorder:
             return
         self.touched(run_id, client)
         session = self._sessions.get(run_id)
-        records, troubles = enrich(items, self._settings, card_folders(self._settings))
+        used = session.datasets_used if session is not None else []
+        records, troubles = enrich(items, self._settings, card_folders(self._settings), used)
         if session is None:
             return
         session.add_datasets(records)

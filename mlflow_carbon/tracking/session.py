@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from mlflow_carbon.datasets.examine import Used
 from mlflow_carbon.energy.ledger import RunEnergy
 from mlflow_carbon.tracking.delivery import Desk
 from mlflow_carbon.tracking.facts import Base, Exit, Facts, Json, Origin, until
@@ -46,6 +47,7 @@ class Session:
         self.pushed_at_s = 0.0
         self.due_s = float("inf")
         self.context = contextvars.copy_context()
+        self.datasets_used: list[Used] = []
         self._datasets: list[Json] = []
         self._troubles: list[str] = []
         self._spooled_power_s = -1.0

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from datetime import date, timedelta
 from decimal import Decimal
 
+import datasets
 import mlflow
 import numpy as np
 import pandas as pd
+import polars
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -166,6 +168,38 @@ def test_how_an_arrow_table_is_cut_into_chunks_does_not_matter() -> None:
     pieces = pa.concat_tables([table.slice(0, 7), table.slice(7, 20), table.slice(27)])
     assert sha256(pieces) == sha256(table)
     assert sha256(table.slice(3, 9)) == sha256(table.to_pandas().iloc[3:12])
+
+
+def test_polars_agrees_with_pandas_and_arrow() -> None:
+    plain = frame().drop(columns=["mixed"])
+    table = pa.Table.from_pandas(plain.drop(columns="there"), preserve_index=False)
+    other = polars.DataFrame(table)
+    assert sha256(other) == sha256(plain.drop(columns="there"))
+    assert sha256(mlflow.data.from_polars(other)) == sha256(other)
+    assert sha256(other[::-1]) != sha256(other)
+
+
+def test_a_hugging_face_dataset_agrees_with_its_table_also_when_shuffled() -> None:
+    table = pa.table({"n": [1, 2, 3, None], "s": ["a", None, "c", "d"], "l": [[1], [], None, [2]]})
+    dataset = datasets.Dataset(table)
+    assert sha256(dataset) == sha256(table)
+    shuffled = dataset.select([2, 0, 3, 1])
+    assert sha256(shuffled) == sha256(table.take([2, 0, 3, 1]))
+    assert sha256(mlflow.data.from_huggingface(dataset, path="none")) == sha256(table)
+
+
+def test_a_large_hugging_face_dataset_is_sampled() -> None:
+    dataset = datasets.Dataset.from_dict({"n": list(range(5000))})
+    result = taken(dataset, 4000)
+    assert result.scope == "sampled: 1000 of 5000 rows"
+    assert result == taken(datasets.Dataset.from_dict({"n": list(range(5000))}), 4000)
+
+
+def test_a_stream_is_not_read_and_says_so() -> None:
+    stream = datasets.Dataset.from_dict({"n": [1]}).to_iterable_dataset()
+    assert "no canonical form" in str(fingerprint(stream, limit_bytes=LIMIT))
+    lazy = polars.LazyFrame({"n": [1]})
+    assert "no canonical form" in str(fingerprint(lazy, limit_bytes=LIMIT))
 
 
 def test_nested_arrow_values_are_hashed() -> None:

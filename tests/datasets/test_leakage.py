@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_carbon.datasets.examine import Used, examine, leaks
+from mlflow_carbon.datasets.examine import MAX_USED, Used, examine, leaks, remember
 from mlflow_carbon.datasets.rows import KEPT, RowHashes, overlap, row_hashes
 
 LIMIT = 2**30
@@ -100,23 +100,48 @@ def test_counts_are_those_of_a_plain_comparison(train: list, test: list) -> None
     assert hashes(left).duplicates == len(train) - len(set(train))
 
 
+def used(name: str, context: str, data: object) -> Used:
+    return Used(name=name, context=context, content=name, rows=row_hashes(data))
+
+
 def test_leaks_are_told_for_training_against_held_out_data_only() -> None:
     data = people(100)
-    used = [
-        Used(name="a", context="train", rows=hashes(data[:80])),
-        Used(name="b", context="Validation", rows=hashes(data[60:90])),
-        Used(name="c", context="test", rows=hashes(data[90:])),
-        Used(name="d", context="", rows=hashes(data)),
-        Used(name="e", context="eval", rows="no rows"),
+    before = [
+        used("a", "train", data[:80]),
+        used("b", "", data),
+        used("c", "Test", data),
+        used("d", "training", object()),
     ]
-    (leak,) = leaks(used)
+    (leak,) = leaks(used("e", "Validation", data[60:90]), before)
     assert leak.to_json() == {
         "training": "a",
-        "held_out": "b",
+        "held_out": "e",
         "shared": 20,
         "compared": 30,
         "share": 0.666667,
     }
+
+
+def test_a_training_set_logged_after_the_test_set_is_compared_too() -> None:
+    data = people(100)
+    (leak,) = leaks(used("late", "train", data), [used("early", "eval", data[:10])])
+    assert (leak.training, leak.held_out) == ("late", "early")
+
+
+def test_no_leak_is_told_apart_from_nothing_to_compare() -> None:
+    data = people(100)
+    assert leaks(used("a", "test", data[:50]), [used("b", "train", data[50:])]) == ()
+    assert leaks(used("a", "test", data), [used("b", "test", data)]) is None
+    assert leaks(used("a", "test", data), [used("b", "train", data[["age"]])]) is None
+
+
+def test_only_so_many_datasets_are_remembered_and_none_twice() -> None:
+    kept: list[Used] = []
+    for number in range(2 * MAX_USED):
+        for _ in range(2):
+            remember(used(f"d{number}", "eval", people(3)), kept)
+    assert len(kept) == MAX_USED
+    assert len({one.name for one in kept}) == MAX_USED
 
 
 def test_one_look_gives_fingerprint_counts_and_rows() -> None:
