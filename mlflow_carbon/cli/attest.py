@@ -65,16 +65,27 @@ def statement(
 @click.argument("card", type=click.Path(path_type=Path))
 @click.option("--model", metavar="models:/NAME/3", help="The version whose training run used it.")
 @click.option("--run", "run_id", metavar="ID", help="The run that used it.")
+@click.option(
+    "--all-inputs",
+    is_flag=True,
+    help="The card describes every dataset of the run: the splits of one data set.",
+)
 @store_options
 def dataset(
-    card: Path, model: str | None, run_id: str | None, store: str | None, registry: str | None
+    card: Path,
+    model: str | None,
+    run_id: str | None,
+    all_inputs: bool,
+    store: str | None,
+    registry: str | None,
 ) -> None:
     """Put the dataset card CARD (YAML) on the run that used the dataset.
 
-    The card must describe the content that was used: its sha256 is compared with the run's.
+    The card must describe the content that was used: its sha256, or else its name, is compared with
+    the run's, unless --all-inputs says that it describes them all.
     """
     from mlflow_carbon.datasets.card import load_card
-    from mlflow_carbon.gate.attest import record_card
+    from mlflow_carbon.gate.attest import record_card, record_card_for_all
 
     if (model is None) == (run_id is None):
         raise click.UsageError("Say which run used the dataset: either --model or --run.")
@@ -85,8 +96,10 @@ def dataset(
         run_id = find_version(client, model).run_id
         if not run_id:
             raise DataError(f"{model} has no training run on record; give the run with --run.")
+    said, now = {**fields, **read.declared()}, datetime.now(timezone.utc)
     with mlflow_errors("Nothing was recorded"):
-        key = record_card(
-            client, str(run_id), {**fields, **read.declared()}, datetime.now(timezone.utc)
-        )
-    click.echo(f"On record at run {run_id} as tag {key}.")
+        if all_inputs:
+            keys = record_card_for_all(client, str(run_id), said, now)
+        else:
+            keys = (record_card(client, str(run_id), said, now),)
+    click.echo(f"On record at run {run_id} as tag {', '.join(keys)}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 import sys
@@ -15,8 +16,11 @@ import click
 
 from mlflow_carbon import resources, settings
 from mlflow_carbon.errors import CarbonError, OutputError
+from mlflow_carbon.schema import InputTag, Metric, Tag
+from mlflow_carbon.units import J_PER_KWH, show_emissions, show_energy
 
 if TYPE_CHECKING:
+    from mlflow.entities import RunData
     from rich.console import Console
 
 MARKER = ".mlflow-carbon-demo"
@@ -71,8 +75,8 @@ class _Demo:
         except CarbonError as error:
             self.quote(str(error))
             return error.exit_code
-        except click.exceptions.Exit as exit_:
-            return exit_.exit_code
+        except SystemExit as ended:
+            return ended.code if isinstance(ended.code, int) else 1
         return result if isinstance(result, int) else 0
 
     def script(self, name: str, news: Callable[[str], None], **more: str) -> tuple[int, list[str]]:
@@ -123,13 +127,15 @@ def _prepare(folder: Path) -> None:
 def _open_store(demo: _Demo) -> None:
     import mlflow
 
+    for name in ("mlflow", "alembic"):  # how a new database is made is not what the demo is about
+        logging.getLogger(name).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(demo.store)
     mlflow.create_experiment(MODEL, artifact_location=(demo.folder / "artifacts").as_uri())
 
 
 def _record(demo: _Demo) -> None:
     demo.say(
-        "\n[bold]1. Record[/]  An ordinary MLflow training script runs; nothing in it knows of mlflow-carbon."
+        "\n[bold]1. Record[/]\n  An ordinary MLflow training script runs; nothing in it knows of mlflow-carbon."
     )
     demo.say(
         "  Data: Breast Cancer Wisconsin (Diagnostic), UCI, CC BY 4.0, shipped inside scikit-learn."
@@ -147,55 +153,51 @@ def _show_runs(demo: _Demo) -> None:
     from rich import box
     from rich.table import Table
 
-    from mlflow_carbon.schema import InputTag, Metric, Tag
-    from mlflow_carbon.units import J_PER_KWH, show_emissions, show_energy
-
     client = MlflowClient(demo.store)
     experiment = client.get_experiment_by_name(MODEL)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in (
-        "run",
-        "status",
-        "energy (low to high)",
-        "method",
-        "carbon",
-        "data used",
-        "rows",
-    ):
-        table.add_column(column, justify="right" if column in ("rows", "carbon") else "left")
-    for run in reversed(client.search_runs([experiment.experiment_id])):
-        figures, tags = run.data.metrics, run.data.tags
-        energy = "not on record"
-        if Metric.ENERGY_KWH in figures:
-            low, mid, high = (
-                show_energy(figures[name] * J_PER_KWH)
-                for name in (Metric.ENERGY_KWH_LOW, Metric.ENERGY_KWH, Metric.ENERGY_KWH_HIGH)
+    runs = list(reversed(client.search_runs([experiment.experiment_id])))
+    energy = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("run", "status", "energy", "low to high", "how", "carbon"):
+        energy.add_column(column)
+    data = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("run", "data used for", "rows", "sha256 of the content"):
+        data.add_column(column, justify="right" if column == "rows" else "left")
+    for run in runs:
+        name = ("  " if "mlflow.parentRunId" in run.data.tags else "") + run.info.run_name
+        energy.add_row(name, run.info.status.lower(), *_figures(run.data))
+        for used in run.inputs.dataset_inputs:
+            tags = {tag.key: tag.value for tag in used.tags}
+            data.add_row(
+                name,
+                tags.get(InputTag.CONTEXT, "-"),
+                tags.get(InputTag.ROWS, "not counted"),
+                tags.get(InputTag.SHA256, "not hashed")[:16],
             )
-            energy = f"{mid} ({low} to {high})"
-        carbon = figures.get(Metric.EMISSIONS_KG)
-        inputs = [{tag.key: tag.value for tag in used.tags} for used in run.inputs.dataset_inputs]
-        table.add_row(
-            ("" if "mlflow.parentRunId" not in tags else "  ") + run.info.run_name,
-            run.info.status.lower(),
-            energy,
-            tags.get(Tag.METHOD, "-"),
-            "-" if carbon is None else show_emissions(carbon * 1000),
-            "\n".join(
-                f"{used.get(InputTag.CONTEXT, '-')}: sha256 {used.get(InputTag.SHA256, '-')[:12]}"
-                for used in inputs
-            ),
-            "\n".join(used.get(InputTag.ROWS, "-") for used in inputs),
-        )
-    demo.console.print(table)
+            name = ""
+    demo.console.print(energy)
+    demo.console.print(data)
     demo.say(
-        "  No energy counter here? Then the figures are modelled, say so, and come with a range; with NVML or RAPL\n"
-        "  they are measured. A parent's figure contains its trials."
+        "  Modelled figures say so and come with a range; NVML or RAPL counters are used where they"
     )
+    demo.say("  can be read. The first run contains its trials. A failed trial counts as well.")
+
+
+def _figures(data: RunData) -> list[str]:
+    """Energy, its range, method and carbon of a run, as the table shows them."""
+    if Metric.ENERGY_KWH not in data.metrics:
+        return ["not on record", "", data.tags.get(Tag.METHOD, ""), ""]
+    mid, low, high = (
+        show_energy(data.metrics[name] * J_PER_KWH)
+        for name in (Metric.ENERGY_KWH, Metric.ENERGY_KWH_LOW, Metric.ENERGY_KWH_HIGH)
+    )
+    carbon = data.metrics.get(Metric.EMISSIONS_KG)
+    shown = "not on record" if carbon is None else show_emissions(carbon * 1000)
+    return [mid, f"{low} to {high}", data.tags.get(Tag.METHOD, ""), shown]
 
 
 def _audit(demo: _Demo) -> None:
     demo.say(
-        "\n[bold]2. Audit[/]  Two policy packs are put to those runs. What is not on record is never a pass."
+        "\n[bold]2. Audit[/]\n  Two policy packs are put to those runs. What is not on record is never a pass."
     )
     code = demo.run(
         *("audit", "--store", demo.store, "--experiment", MODEL),
@@ -236,7 +238,7 @@ def _supply(demo: _Demo) -> str:
     target = f"models:/{MODEL}/{version}"
     demo.say("  - a dataset card (license, origin, who says so)")
     card = str(shutil.copy(CARD, demo.folder))
-    _must(demo, "attest", "dataset", card, "--model", target, "--store", demo.store)
+    _must(demo, "attest", "dataset", card, "--all-inputs", "--model", target, "--store", demo.store)
     demo.say("  - the statement of a named person that the intended use was reviewed")
     _must(
         demo,
@@ -255,7 +257,7 @@ def _must(demo: _Demo, *arguments: str) -> None:
 
 def _gate(demo: _Demo) -> None:
     demo.say(
-        "\n[bold]3. Gate[/]  The best model is registered; the alias champion is protected by a policy."
+        "\n[bold]3. Gate[/]\n  The best model is registered; the alias champion is protected by a policy."
     )
     if _promote(demo):
         raise CarbonError("the gate let the model through without its evidence; please report this")

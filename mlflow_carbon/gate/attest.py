@@ -39,6 +39,32 @@ def record_card(runs: Any, run_id: str, card: Mapping[str, str], declared_at: da
         DataError: the run did not use that content, or it is not known what the run used.
     """
     sha256 = _content(_inputs(runs.get_run(run_id)), run_id, card)
+    return _write_card(runs, run_id, card, sha256, declared_at)
+
+
+def record_card_for_all(
+    runs: Any, run_id: str, card: Mapping[str, str], declared_at: datetime
+) -> tuple[str, ...]:
+    """Write one card for every content the run used: the splits of one data set; returns the tags' keys.
+
+    Raises:
+        DataError: the card is tied to one content, or the run has no fingerprinted dataset.
+    """
+    if card.get("sha256"):
+        raise DataError(
+            f"The card of {card['name']!r} is tied to one content by its sha256, so it cannot describe "
+            "every dataset of the run. Leave out --all-inputs, or the sha256."
+        )
+    inputs = _inputs(runs.get_run(run_id))
+    contents = sorted({sha256 for _, sha256 in inputs if sha256})
+    if not contents:
+        raise DataError(f"Run {run_id} has no fingerprinted dataset. {_used(inputs)}")
+    return tuple(_write_card(runs, run_id, card, sha256, declared_at) for sha256 in contents)
+
+
+def _write_card(
+    runs: Any, run_id: str, card: Mapping[str, str], sha256: str, declared_at: datetime
+) -> str:
     fields = {key: value for key, value in card.items() if value}
     fields |= {"sha256": sha256, "declared_at": declared_at.isoformat(timespec="seconds")}
     key = Tag.CARD_PREFIX + sha256[:16]

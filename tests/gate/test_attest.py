@@ -13,7 +13,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow_carbon.errors import DataError
 from mlflow_carbon.evidence.attestation import from_text, tag_key, to_text
 from mlflow_carbon.evidence.model import Attestation
-from mlflow_carbon.gate.attest import record_card, record_statement
+from mlflow_carbon.gate.attest import record_card, record_card_for_all, record_statement
 from mlflow_carbon.schema import InputTag as Named
 from mlflow_carbon.schema import Tag
 from tests.gate.conftest import Seeded, seed
@@ -168,3 +168,20 @@ def test_a_dataset_without_a_fingerprint_takes_no_card(client: MlflowClient) -> 
     use_dataset(client, seeded, "train", "")
     with pytest.raises(DataError, match="no fingerprinted content"):
         record_card(client, seeded.run_id, {"name": "train"}, NOW)
+
+
+def test_one_card_describes_all_splits_of_a_data_set_when_told_so(client: MlflowClient) -> None:
+    seeded = seed(client, "credit")
+    for name, sha256 in (("train", SHA), ("test", "cd" * 32), ("unread", "")):
+        use_dataset(client, seeded, name, sha256)
+    keys = record_card_for_all(client, seeded.run_id, {"name": "Credit", "license": "MIT"}, NOW)
+    assert {key.removeprefix(Tag.CARD_PREFIX) for key in keys} == {SHA[:16], "cd" * 8}
+    tags = client.get_run(seeded.run_id).data.tags
+    assert {json.loads(tags[key])["license"] for key in keys} == {"MIT"}
+
+
+def test_a_card_tied_to_one_content_cannot_describe_all(client: MlflowClient) -> None:
+    seeded = seed(client, "credit")
+    use_dataset(client, seeded, "train", SHA)
+    with pytest.raises(DataError, match="Leave out --all-inputs"):
+        record_card_for_all(client, seeded.run_id, {"name": "train", "sha256": SHA}, NOW)
