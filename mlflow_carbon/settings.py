@@ -49,6 +49,10 @@ class Settings:
     owner: str | None = None
     gate_policy: str | None = None
     """Pack name or file whose ``gate`` section protects the registry; not set: no gate."""
+    gate_ledger: Path | None = None
+    """File of the gate's decisions; default: ``gate-ledger.jsonl`` in the folder of the spool."""
+    gate_deadline_s: float = 10.0
+    """The gate stays closed if the evidence has not been read by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ class Explained:
 
 _ONLY_IN_ENVIRONMENT = {
     "gate_policy": "it protects a server, whose environment decides",
+    "gate_ledger": "it belongs to a server, whose environment decides",
+    "gate_deadline_s": "it belongs to a server, whose environment decides",
     "spool_dir": "a file in a project must not choose where this user's processes write",
 }
 
@@ -204,6 +210,28 @@ def gate_policy(environ: Mapping[str, str] | None = None) -> str | None:
     """The gate's policy alone: readable even when another setting is broken, which must not open the gate."""
     source = os.environ if environ is None else environ
     return source.get(ENV_PREFIX + "GATE_POLICY") or None
+
+
+def gate_ledger(environ: Mapping[str, str] | None = None) -> Path:
+    """Where the gate's decisions are kept."""
+    source = os.environ if environ is None else environ
+    if text := source.get(ENV_PREFIX + "GATE_LEDGER", ""):
+        return Path(text).expanduser()
+    chosen = source.get(ENV_PREFIX + "SPOOL_DIR", "")
+    folder = Settings(spool_dir=Path(chosen).expanduser() if chosen else None)
+    return spool_dir(folder, source) / "gate-ledger.jsonl"
+
+
+def gate_deadline_s(environ: Mapping[str, str] | None = None) -> float:
+    """Seconds after which the gate stops waiting for evidence.
+
+    Raises:
+        SettingsError: not a number.
+    """
+    source = os.environ if environ is None else environ
+    name = ENV_PREFIX + "GATE_DEADLINE_S"
+    text = source.get(name, "")
+    return float(str(_converted(name, "float", text))) if text else Settings().gate_deadline_s
 
 
 def is_server_process(environ: Mapping[str, str] | None = None) -> bool:

@@ -8,8 +8,9 @@ from datetime import datetime
 
 from mlflow_carbon.audit.assess import assess_subject
 from mlflow_carbon.audit.finding import Finding
-from mlflow_carbon.evidence.model import Evidence, Subject, SubjectKind
-from mlflow_carbon.policy.model import Pack, Rule, Severity, State
+from mlflow_carbon.evidence.model import Attestation, Evidence, Subject, SubjectKind
+from mlflow_carbon.gate import people
+from mlflow_carbon.policy.model import Gate, Pack, Rule, State
 
 CLOSED_STATES = (State.FAIL, State.NO_EVIDENCE, State.NEEDS_ATTESTATION, State.ERROR)
 """The states that keep the gate closed. What is not known is never taken for good."""
@@ -31,17 +32,22 @@ class Decision:
     allowed: bool
     blocking: tuple[Finding, ...]
     findings: tuple[Finding, ...]
+    approvals_missing: int = 0
+    """How many more people must approve."""
+    override: Attestation | None = None
+    """Why it is allowed in spite of what is blocking, if somebody opened the gate."""
 
 
 def decide(
     pack: Pack, evidence: Evidence, as_of: datetime, pairs: Sequence[Evidence] = ()
 ) -> Decision:
-    """The answer for a model version: every rule at or above ``gate.blocks_at`` is met or waived.
+    """The answer for a model version: every rule at or above ``gate.blocks_at`` is met or waived,
+    and enough people have approved; or somebody entitled has opened the gate for a while.
 
     ``pairs``: the version against each baseline there is. A pack without a gate section blocks
     from severity ``high`` on, as the section does by default.
     """
-    threshold = pack.gate.blocks_at if pack.gate is not None else Severity.HIGH
+    threshold = (pack.gate or Gate()).blocks_at
     findings = tuple(_findings(pack, evidence, as_of, pairs))
     in_the_way = [
         finding
@@ -49,7 +55,13 @@ def decide(
         if finding.state in CLOSED_STATES and finding.severity.rank <= threshold.rank
     ]
     in_the_way.sort(key=lambda finding: (finding.severity.rank, finding.rule_id))
-    return Decision(bool(findings) and not in_the_way, tuple(in_the_way), findings)
+    gate = pack.gate or Gate()
+    missing = max(0, gate.approvals - len(people.approvals(gate, evidence, as_of)))
+    earned = bool(findings) and not in_the_way and not missing
+    opened = None if earned else people.override(gate, evidence, as_of)
+    return Decision(
+        earned or opened is not None, tuple(in_the_way), findings, missing, override=opened
+    )
 
 
 def _findings(

@@ -72,7 +72,19 @@ def violations_of(decision: Decision) -> tuple[Violation, ...]:
                 fix="Add rules with scope model_version to the gate's policy.",
             ),
         )
-    return tuple(_violation(finding) for finding in decision.blocking)
+    found = tuple(_violation(finding) for finding in decision.blocking)
+    if not decision.approvals_missing:
+        return found
+    return (
+        *found,
+        Violation(
+            rule="GATE-APPROVAL",
+            severity="high",
+            state=State.NEEDS_ATTESTATION.value,
+            message=f"{decision.approvals_missing} more approval(s) by people other than the author are needed.",
+            fix="Let somebody entitled run: mlflow-carbon gate approve models:/NAME/VERSION.",
+        ),
+    )
 
 
 def _violation(finding: Finding) -> Violation:

@@ -7,12 +7,18 @@ for everybody who asks, its own internal calls go through the gate too, and no U
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
+from mlflow.entities.model_registry import ModelVersionTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.utils.models import _parse_model_uri
+from mlflow.store.model_registry.base_rest_store import BaseRestStore
 
+from mlflow_carbon.gate import caller, tags
 from mlflow_carbon.gate.keeper import Keeper, Promotion
+from mlflow_carbon.gate.people import REGISTERED_BY
+from mlflow_carbon.policy.model import Gate
 from mlflow_carbon.settings import gate_policy
 
 _PROMPT_SOURCES = ("prompt-template", "dummy-source")
@@ -28,39 +34,75 @@ class GateMixin:
     def set_registered_model_alias(self, name: str, alias: str, version: Any) -> Any:
         """Gated when the alias is protected."""
         store: Any = super()
-        if self.mlflow_carbon_keeper.protection.covers_alias(alias):
-            self._admit(name, version, f"Alias '{alias}'")
-        return store.set_registered_model_alias(name, alias, version)
+
+        def write() -> Any:
+            return store.set_registered_model_alias(name, alias, version)
+
+        if not self.mlflow_carbon_keeper.protection.covers_alias(alias):
+            return write()
+        before = store.get_registered_model(name).aliases.get(alias)
+
+        def undo(_: Any) -> None:
+            if before is None:
+                store.delete_registered_model_alias(name, alias)
+            else:
+                store.set_registered_model_alias(name, alias, before)
+
+        return self._promote(name, version, f"Alias '{alias}'", write, undo)
 
     def transition_model_version_stage(
         self, name: str, version: Any, stage: str, archive_existing_versions: bool
     ) -> Any:
-        """Gated when the stage is protected."""
+        """Gated when the stage is protected. The versions before it are archived once it stands."""
         store: Any = super()
-        if self.mlflow_carbon_keeper.protection.covers_stage(stage):
-            self._admit(name, version, f"Stage '{stage}'")
-        return store.transition_model_version_stage(name, version, stage, archive_existing_versions)
+
+        def move(archive: bool) -> Any:
+            return store.transition_model_version_stage(name, version, stage, archive)
+
+        if not self.mlflow_carbon_keeper.protection.covers_stage(stage):
+            return move(archive_existing_versions)
+        before = store.get_model_version(name, version).current_stage
+
+        def undo(_: Any) -> None:
+            store.transition_model_version_stage(name, version, before, False)
+
+        done = self._promote(name, version, f"Stage '{stage}'", lambda: move(archive=False), undo)
+        return move(archive=True) if archive_existing_versions else done
 
     def create_model_version(
-        self, name: str, source: str, run_id: str | None = None, *args: Any, **kwargs: Any
+        self,
+        name: str,
+        source: str,
+        run_id: str | None = None,
+        tags: Any = None,
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
         """Gated when the name is protected: only a copy of a version that passes may be created there."""
         store: Any = super()
         keeper = self.mlflow_carbon_keeper
-        if keeper.protection.covers_model(name) and source not in _PROMPT_SOURCES:
-            action = f"Creating a version of protected model '{name}' from {source}"
-            origin = _registered_version(source)
-            if origin is None:
-                keeper.refuse(
-                    action,
-                    rule="GATE-COPY",
-                    message="A version gets here only as a copy of a registered version that passes the policy.",
-                    fix="Register it under another name, then copy that version here "
-                    "(MlflowClient.copy_model_version).",
-                )
-            else:
-                keeper.admit(self, Promotion(action, *origin))
-        return store.create_model_version(name, source, run_id, *args, **kwargs)
+
+        def write() -> Any:
+            given = tags if source in _PROMPT_SOURCES else _starting_tags(tags)
+            return store.create_model_version(name, source, run_id, given, *args, **kwargs)
+
+        if not keeper.protection.covers_model(name) or source in _PROMPT_SOURCES:
+            return write()
+        action = f"A version of protected model '{name}' from {source}"
+        origin = _registered_version(source)
+        if origin is None:
+            keeper.refuse(
+                action,
+                rule="GATE-COPY",
+                message="A version gets here only as a copy of a registered version that passes the policy.",
+                fix="Register it under another name, then copy that version here "
+                "(MlflowClient.copy_model_version).",
+            )
+
+        def undo(created: Any) -> None:
+            store.delete_model_version(name, created.version)
+
+        return keeper.promote(self, Promotion(action, *origin, write, undo))
 
     def rename_registered_model(self, name: str, new_name: str) -> Any:
         """Refused when the new name is protected: a rename carries unchecked versions with it."""
@@ -75,13 +117,58 @@ class GateMixin:
             )
         return store.rename_registered_model(name, new_name)
 
-    def _admit(self, name: str, version: Any, aim: str) -> None:
+    def set_model_version_tag(self, name: str, version: Any, tag: Any) -> Any:
+        """Refused when the tag is evidence that this caller may not write."""
+        store: Any = super()
+        self._check_tag(name, version, tag.key, str(tag.value))
+        return store.set_model_version_tag(name, version, tag)
+
+    def delete_model_version_tag(self, name: str, version: Any, key: str) -> Any:
+        """Refused when the tag is evidence that this caller may not write."""
+        store: Any = super()
+        if tags.is_reserved(key):
+            found = store.get_model_version(name, version).tags.get(key, "")
+            self._check_tag(name, version, key, found)
+        return store.delete_model_version_tag(name, version, key)
+
+    def _promote(
+        self,
+        name: str,
+        version: Any,
+        aim: str,
+        write: Callable[[], Any],
+        undo: Callable[[Any], object],
+    ) -> Any:
         store: Any = self
         found = store.get_model_version(name, version)
-        if found.source not in _PROMPT_SOURCES:
-            action = f"{aim} for '{found.name}' version {found.version}"
-            promotion = Promotion(action, found.name, str(found.version))
-            self.mlflow_carbon_keeper.admit(self, promotion)
+        if found.source in _PROMPT_SOURCES:
+            return write()
+        action = f"{aim} for '{found.name}' version {found.version}"
+        promotion = Promotion(action, found.name, str(found.version), write, undo)
+        return self.mlflow_carbon_keeper.promote(self, promotion)
+
+    def _check_tag(self, name: str, version: Any, key: str, value: str) -> None:
+        if not tags.is_reserved(key):
+            return
+        keeper, who = self.mlflow_carbon_keeper, caller.current()
+        pack = keeper.rulebook.pack
+        gate = pack.gate if pack and pack.gate else Gate()
+        action = f"Writing evidence tag '{key}' of '{name}' version {version}"
+        if reason := tags.why_not(gate, who, key, value, (name, str(version))):
+            keeper.refuse(
+                action,
+                rule="GATE-EVIDENCE-TAG",
+                message=f"It is evidence, and {reason}.",
+                fix="Let somebody whom the policy names do it.",
+            )
+        keeper.note("written", action)
+
+
+def _starting_tags(given: Any) -> list[Any]:
+    """What a new version may be tagged with. Evidence tags copied from elsewhere would be about elsewhere."""
+    kept = [tag for tag in given or [] if not tags.is_reserved(tag.key)]
+    who = caller.current()
+    return [*kept, ModelVersionTag(REGISTERED_BY, who.user)] if who.proven else kept
 
 
 def _registered_version(source: str) -> tuple[str, str] | None:
@@ -107,6 +194,7 @@ def guard_store(store: Any, tracking_uri: str | None = None) -> Any:
     policy = gate_policy()
     if policy is None or isinstance(store, GateMixin):
         return store
+    enforces = not isinstance(store, BaseRestStore)
+    store.mlflow_carbon_keeper = Keeper(policy, tracking_uri, enforces=enforces)
     store.__class__ = _guarded(store.__class__)
-    store.mlflow_carbon_keeper = Keeper(policy, tracking_uri)
     return store

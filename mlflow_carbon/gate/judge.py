@@ -1,0 +1,123 @@
+"""Reads what is on record about a version and puts it to the policy, within a time limit."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextvars
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from mlflow.exceptions import MlflowException
+
+from mlflow_carbon.errors import CarbonError
+from mlflow_carbon.evidence.lineage import read_pair, read_version
+from mlflow_carbon.evidence.model import Evidence, SubjectKind
+from mlflow_carbon.gate.decision import Decision, decide
+from mlflow_carbon.gate.refusal import Violation, violations_of
+from mlflow_carbon.gate.rulebook import Rulebook
+from mlflow_carbon.policy.model import Pack
+
+_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What stands in the way; nothing: it may pass. ``decision`` is there when the policy was asked."""
+
+    violations: tuple[Violation, ...]
+    decision: Decision | None = None
+
+    @property
+    def outcome(self) -> str:
+        """``allowed``, ``overridden`` or ``refused``."""
+        if self.violations:
+            return "refused"
+        return "overridden" if self.decision and self.decision.override else "allowed"
+
+
+def judge(
+    pack: Pack, runs: Any, registry: Any, name: str, version: str, as_of: datetime
+) -> Verdict:
+    """Read the evidence of a version and of its baselines, and decide."""
+    evidence = read_version(runs, registry, name, version)
+    aliases = {rule.baseline_alias for rule in pack.rules if rule.scope is SubjectKind.PAIR}
+    pairs = [read_pair(runs, registry, evidence, alias) for alias in sorted(aliases)]
+    decision = decide(pack, evidence, as_of, tuple(pair for pair in pairs if pair is not None))
+    found = () if decision.allowed else violations_of(decision)
+    return Verdict((*_foreign_files(runs, evidence), *found), decision)
+
+
+def _foreign_files(runs: Any, evidence: Evidence) -> tuple[Violation, ...]:
+    """The version says which run it came from; where its files lie must not say something else.
+
+    Sources that name a run or a model (``runs:/``, ``models:/``) are settled by the lineage.
+    """
+    source = evidence.facts.get("version.source")
+    run_id = evidence.facts.get("run.id")
+    if source is None or run_id is None or _names_its_run(str(source.value)):
+        return ()
+    home = str(runs.get_run(run_id.value).info.artifact_uri)
+    if _below(str(source.value), home):
+        return ()
+    return (
+        Violation(
+            rule="GATE-SOURCE",
+            severity="critical",
+            state="fail",
+            message=f"The model's files do not lie in the artifacts of run {run_id.value}, which it names.",
+            fix="Register the model from the run that logged it (runs:/RUN/PATH or models:/m-ID).",
+        ),
+    )
+
+
+def _names_its_run(source: str) -> bool:
+    return source.startswith(("runs:/", "models:/"))
+
+
+def _below(source: str, home: str) -> bool:
+    inner, outer = urlsplit(source), urlsplit(home)
+    steps = unquote(inner.path).split("/")
+    root = unquote(outer.path).rstrip("/") + "/"
+    return (
+        (inner.scheme or "file", inner.netloc) == (outer.scheme or "file", outer.netloc)
+        and ".." not in steps
+        and "/".join(steps).startswith(root)
+    )
+
+
+class Bench:
+    """Where decisions are made: a few threads, so that waiting for one can end."""
+
+    def __init__(self, deadline_s: float) -> None:
+        """The threads start with the first decision (and so in the process that serves)."""
+        self._deadline_s = deadline_s
+        self._threads: concurrent.futures.ThreadPoolExecutor | None = None
+
+    def ask(
+        self, rulebook: Rulebook, runs: Any, registry: Any, name: str, version: str, as_of: datetime
+    ) -> Verdict:
+        """The verdict; whatever goes wrong on the way is a reason to stay closed."""
+        if rulebook.pack is None:
+            return _trouble("GATE-POLICY", rulebook.problem, "Mend the policy file.")
+        if self._threads is None:
+            self._threads = concurrent.futures.ThreadPoolExecutor(_THREADS, "mlflow-carbon-gate")
+        # The request's own context goes along: MLflow finds the workspace in it.
+        context = contextvars.copy_context()
+        waiting = self._threads.submit(
+            context.run, judge, rulebook.pack, runs, registry, name, version, as_of
+        )
+        try:
+            return waiting.result(self._deadline_s)
+        except concurrent.futures.TimeoutError:
+            waiting.cancel()
+            problem = f"The evidence could not be read within {self._deadline_s:g} seconds."
+        except (MlflowException, CarbonError, OSError) as error:
+            problem = f"The evidence could not be read: {error}"
+        return _trouble("GATE-EVIDENCE", problem, "Try again once the tracking store answers.")
+
+
+def _trouble(rule: str, message: str, fix: str) -> Verdict:
+    violation = Violation(rule=rule, severity="critical", state="error", message=message, fix=fix)
+    return Verdict((violation,))
