@@ -109,9 +109,10 @@ class Figure:
     """A drawing; ``alt`` says what it shows to somebody who does not see it."""
 
     name: str
+    title: str
     svg: str
     alt: str
-    caption: str
+    caption: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,10 +91,9 @@ def style(scheme: str, prefix: str = "") -> str:
 
 def bars(rows: Sequence[Bar], legend: Mapping[str, str], values: bool = True) -> str:
     """Stacked horizontal bars on one scale; ``values`` writes whole counts into the segments."""
-    top = 24 if legend else 4
     most = max((sum(value for _, value in row.segments) for row in rows), default=0) or 1
     scale = (WIDTH - _LABEL - 84) / most
-    out = _legend(legend)
+    out, top = _legend(legend)
     for place, row in enumerate(rows):
         y = top + place * _ROW
         out.append(_label(row.label, y))
@@ -138,19 +137,18 @@ def spans(rows: Sequence[Span]) -> str:
 def scatter(dots: Sequence[Dot], x_title: str, y_title: str) -> str:
     """Points over two axes; the label stands at the point where there is room."""
     left, right, top, bottom = 64, WIDTH - 24, 22, 216
-    x_low, x_high = _bounds([dot.x for dot in dots])
-    y_low, y_high = _bounds([dot.y for dot in dots])
+    x_ticks, y_ticks = _ticks([dot.x for dot in dots]), _ticks([dot.y for dot in dots])
+    x_low, x_high, y_low, y_high = x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1]
     out = [_text(4, 12, y_title, "soft"), _text(right, bottom + 34, x_title, "soft", "end")]
-    for part in range(5):
-        x = left + (right - left) * part / 4
-        y = bottom - (bottom - top) * part / 4
+    for tick in y_ticks:
+        y = bottom - (bottom - top) * (tick - y_low) / (y_high - y_low)
         out += [
             f'<line class="s-grid" stroke-width="1" x1="{left}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>',
-            _text(left - 8, y + 4, f"{y_low + (y_high - y_low) * part / 4:.3g}", "soft", "end", 10),
-            _text(
-                x, bottom + 16, f"{x_low + (x_high - x_low) * part / 4:.3g}", "soft", "middle", 10
-            ),
+            _text(left - 8, y + 4, f"{tick:.6g}", "soft", "end", 10),
         ]
+    for tick in x_ticks:
+        x = left + (right - left) * (tick - x_low) / (x_high - x_low)
+        out.append(_text(x, bottom + 16, f"{tick:.6g}", "soft", "middle", 10))
     taken: list[tuple[float, float]] = []
     for dot in dots:
         x = left + (right - left) * (dot.x - x_low) / (x_high - x_low)
@@ -165,11 +163,14 @@ def scatter(dots: Sequence[Dot], x_title: str, y_title: str) -> str:
     return _svg(out, bottom + 40)
 
 
-def _bounds(values: Sequence[float]) -> tuple[float, float]:
+def _ticks(values: Sequence[float]) -> list[float]:
+    """Round numbers around all values, three to seven of them."""
     low, high = min(values), max(values)
-    room = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
-    floor = low - room
-    return (0.0 if floor < 0 <= low else floor), high + room
+    span = high - low or abs(high) or 1.0
+    power = 10 ** math.floor(math.log10(span / 4))
+    step = next(m * power for m in (1, 2, 5, 10) if span / 4 <= m * power)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [place * step for place in range(first, max(last, first + 1) + 1)]
 
 
 def finite(*values: float) -> bool:
@@ -177,16 +178,20 @@ def finite(*values: float) -> bool:
     return all(math.isfinite(value) for value in values)
 
 
-def _legend(legend: Mapping[str, str]) -> list[str]:
+def _legend(legend: Mapping[str, str]) -> tuple[list[str], int]:
+    """The marks with their words, in as many lines as they need, and the height they take."""
     out: list[str] = []
-    x = float(_LABEL)
+    x, y = float(_LABEL), 2
     for name, word in legend.items():
+        width = 14 + 6.2 * len(word) + 14
+        if x + width > WIDTH and x > _LABEL:
+            x, y = float(_LABEL), y + 16
         out.append(
-            f'<rect class="c-{name} s-soft" stroke-width="0.5" x="{x:.1f}" y="2" width="10" height="10"/>'
+            f'<rect class="c-{name} s-soft" stroke-width="0.5" x="{x:.1f}" y="{y}" width="10" height="10"/>'
         )
-        out.append(_text(x + 14, 11, word, "soft", size=10))
-        x += 14 + 6.0 * len(word) + 14
-    return out
+        out.append(_text(x + 14, y + 9, word, "soft", size=10))
+        x += width
+    return out, y + 22 if legend else 4
 
 
 def clipped(text: str) -> str:

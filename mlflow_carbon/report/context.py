@@ -18,6 +18,15 @@ from mlflow_carbon.units import Range, show_emissions, show_energy
 UNDECIDED = (State.NO_EVIDENCE, State.NEEDS_ATTESTATION, State.ERROR)
 
 
+ORDER = (
+    "summary", "scope", "energy", "findings", "open", "datasets", "waivers", "coverage", "integrity",
+    "limits", "signoff",
+)  # fmt: skip
+"""The numbered parts after the cover. The order is the contract with the reader: docs/reports.md."""
+
+NUMBER = {part: number for number, part in enumerate(ORDER, start=1)}
+
+
 @dataclass(frozen=True, slots=True)
 class Attached:
     """A data file that goes with the report."""

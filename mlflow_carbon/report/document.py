@@ -1,4 +1,4 @@
-"""The report as a document: twelve parts and an annex, in one order, for every format.
+"""The report as a document: cover, eleven numbered parts and an annex, in one order, for every format.
 
 Every figure stands with what it is out of. What is unknown, waived or not assessed has a
 place of its own. No sentence says more than the records do.
@@ -6,29 +6,30 @@ place of its own. No sentence says more than the records do.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from mlflow_carbon.audit.summary import Audit
-from mlflow_carbon.report.blocks import Document, Part
-from mlflow_carbon.report.context import Attached, Context, fair_shares
+from mlflow_carbon.report.blocks import Block, Document, Part
+from mlflow_carbon.report.context import NUMBER, ORDER, Attached, Context, fair_shares
 from mlflow_carbon.report.parts import close, coverage, energy, findings, front, registers
 from mlflow_carbon.report.texts import Texts
 
 DETAIL_ROWS = 300
 """Findings listed one by one in a document; all of them are in the attached data."""
 
-# Part 1 is the cover. The order is the contract with the reader: see docs/reports.md.
-_PARTS = (
-    ("summary", front.summary),
-    ("scope", front.scope),
-    ("energy", energy.energy),
-    ("findings", findings.findings),
-    ("open", findings.undecided),
-    ("datasets", registers.datasets),
-    ("waivers", registers.waivers),
-    ("coverage", coverage.coverage),
-    ("integrity", registers.integrity),
-    ("limits", close.limits),
-    ("signoff", close.sign_off),
-)
+_BUILDERS: Mapping[str, Callable[[Context], tuple[Block, ...]]] = {
+    "summary": front.summary,
+    "scope": front.scope,
+    "energy": energy.energy,
+    "findings": findings.findings,
+    "open": findings.undecided,
+    "datasets": registers.datasets,
+    "waivers": registers.waivers,
+    "coverage": coverage.coverage,
+    "integrity": registers.integrity,
+    "limits": close.limits,
+    "signoff": close.sign_off,
+}
 
 
 def build(
@@ -46,8 +47,8 @@ def build(
     for group, share in zip(groups, shares, strict=True):
         context.shares[group.summary.pack_id, group.summary.rule.id, group.state] = share
     parts = [
-        Part(ident, str(number), texts(f"{ident}.title"), make(context))
-        for number, (ident, make) in enumerate(_PARTS, start=2)
+        Part(ident, str(NUMBER[ident]), texts(f"{ident}.title"), _BUILDERS[ident](context))
+        for ident in ORDER
     ]
     parts.append(Part("annex", "", texts("annex.title"), close.annex(context)))
     cover = front.cover(context)

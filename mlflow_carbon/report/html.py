@@ -18,9 +18,11 @@ from mlflow_carbon.report.texts import Texts
 def render(document: Document, texts: Texts, look: page.Look) -> bytes:
     """The page. Style and script are allowed by their hash, everything else is forbidden."""
     env = page.environment()
-    base = env.get_template("base.css.j2").render(states=page.STATES, icon=_icon)
+    base = env.get_template("base.css.j2").render(
+        states=page.STATES, icon=lambda state: f"var(--icon-{state})"
+    )
     css = env.get_template("screen.css.j2").render(
-        light=page.variables("light", look), dark=page.variables("dark", look),
+        light=_variables("light", look), dark=_variables("dark", look),
         base=base, charts_light=charts.style("light"),
         charts_dark_media=charts.style("dark", ':root:not([data-theme="light"]) '),
         charts_dark=charts.style("dark", ':root[data-theme="dark"] '),
@@ -43,8 +45,9 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _icon(state: str) -> str:
-    return _data(page.icon_file(state))
+def _variables(scheme: str, look: page.Look) -> str:
+    icons = (f"--icon-{s}:url({_data(page.icon(s, scheme).encode())})" for s in page.STATES)
+    return ";".join((page.variables(scheme, look), *icons))
 
 
 def _data(content: bytes) -> str:

@@ -98,7 +98,7 @@ def render(
 def _html(document: Document, texts: Texts, look: page.Look) -> str:
     env = page.environment()
     base = env.get_template("base.css.j2").render(
-        states=page.STATES, icon=lambda state: f"{_SCHEME}icons/{state}.svg"
+        states=page.STATES, icon=lambda state: f"url({_SCHEME}icons/{state}.svg)"
     )
     footer = " \u00b7 ".join(part for part in (document.classification, document.as_of) if part)
     css = env.get_template("print.css.j2").render(
@@ -121,7 +121,7 @@ def _draw(figure: Figure) -> Markup:
 def _assets(document: Document, look: page.Look) -> dict[str, tuple[bytes, str]]:
     fonts = resources.templates() / "report" / "fonts"
     assets = {f"fonts/{file}": ((fonts / file).read_bytes(), "font/ttf") for _, _, file in FONTS}
-    assets |= {f"icons/{s}.svg": (page.icon_file(s), "image/svg+xml") for s in page.STATES}
+    assets |= {f"icons/{s}.svg": (page.icon(s).encode(), "image/svg+xml") for s in page.STATES}
     if look.logo:
         assets["logo"] = (
             look.logo,

@@ -16,7 +16,7 @@ from mlflow_carbon.report.blocks import (
     cells,
     line,
 )
-from mlflow_carbon.report.context import Context
+from mlflow_carbon.report.context import NUMBER, Context
 
 _LIMITS = 9
 
@@ -37,7 +37,10 @@ def sign_off(c: Context) -> tuple[Block, ...]:
     )
     return (
         Paragraph(line(t("signoff.lead")), "lead"),
-        *(SignOff(t(f"signoff.{role}"), t(f"signoff.{says}"), labels) for role, says in roles),
+        *(
+            SignOff(t(f"signoff.{role}"), t(f"signoff.{says}", scope=NUMBER["scope"]), labels)
+            for role, says in roles
+        ),
     )
 
 

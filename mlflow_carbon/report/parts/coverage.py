@@ -151,7 +151,13 @@ def _chart(c: Context, found: Coverage, place: int) -> Figure:
         values = ", ".join(f"{words[o]} {counts[o]}" for o in _OUTCOMES if counts[o])
         told.append(t("coverage.chart_item", group=family, values=values))
     alt = t("coverage.chart_alt", framework=found.title, items="; ".join(told))
-    return Figure(f"coverage-{place}", charts.bars(rows, words), alt, t("coverage.chart_caption"))
+    return Figure(
+        f"coverage-{place}",
+        t("coverage.chart"),
+        charts.bars(rows, words),
+        alt,
+        t("coverage.chart_caption"),
+    )
 
 
 def _table(c: Context, found: Coverage) -> Table:

@@ -31,7 +31,7 @@ def energy(c: Context) -> tuple[Block, ...]:
     """The account; without a single figure, one sentence that says so."""
     t, account = c.t, c.audit.energy
     if account.total_j is None:
-        return (Paragraph(line(t("energy.none")), "lead"), _boundary(c))
+        return (Paragraph(line(t("energy.none")), "lead"), Facts(_boundary(c)))
     by_energy = sorted(
         (row for row in account.rows if row.energy_j is not None),
         key=lambda row: (-(row.energy_j.mid if row.energy_j else 0.0), row.run_id),
@@ -44,7 +44,6 @@ def energy(c: Context) -> tuple[Block, ...]:
         *_quality(c, by_energy),
         _table(c, (by_energy + unknown)[:LISTED], len(account.rows)),
         Paragraph(line(t("energy.grades")), "note"),
-        _boundary(c),
     )
 
 
@@ -60,6 +59,7 @@ def _totals(c: Context) -> Facts:
         (t("energy.unmeasured"), line(t("energy.unmeasured_value", account.runs_unmeasured, all=t("summary.counted", c.audit.selection.runs_read)))),
         (t("energy.failed"), line(t("energy.failed_value", value=c.energy(account.failed_runs_j)))),
         (t("energy.factors"), line(c.listed(account.factors))),
+        *_boundary(c),
     ]  # fmt: skip
     return Facts(tuple(rows))
 
@@ -69,12 +69,11 @@ def _share(c: Context, part_j: float, all_j: float) -> str:
     return c.t("energy.share", value=c.energy(part_j), share=share)
 
 
-def _boundary(c: Context) -> Facts:
-    t = c.t
-    return Facts((
-        (t("energy.boundary"), line(t("energy.boundary_value"))),
-        (t("energy.accounting"), line(t("energy.accounting_value"))),
-    ))  # fmt: skip
+def _boundary(c: Context) -> tuple[tuple[str, Line], ...]:
+    return tuple(
+        (c.t(f"energy.{key}"), line(c.t(f"energy.{key}_value")))
+        for key in ("boundary", "accounting")
+    )
 
 
 def _by_run(c: Context, rows: list[RunEnergyRow]) -> Figure:
@@ -95,7 +94,7 @@ def _by_run(c: Context, rows: list[RunEnergyRow]) -> Figure:
         key: t(f"energy.{key}") for key in ("gpu", "cpu", "dram", "rest") if key in present
     }
     return Figure(
-        "energy", charts.bars(drawn, legend, values=False),
+        "energy", t("energy.by_run"), charts.bars(drawn, legend, values=False),
         t("energy.by_run_alt", items="; ".join(told)), t("energy.by_run_caption", len(rows)),
     )  # fmt: skip
 
@@ -115,7 +114,15 @@ def _carbon(c: Context, rows: list[RunEnergyRow]) -> tuple[Figure, ...]:
     if not drawn:
         return ()
     alt = t("energy.carbon_alt", items="; ".join(told))
-    return (Figure("carbon", charts.spans(drawn), alt, t("energy.carbon_caption")),)
+    return (
+        Figure(
+            "carbon",
+            t("energy.carbon_by_run"),
+            charts.spans(drawn),
+            alt,
+            t("energy.carbon_caption"),
+        ),
+    )
 
 
 def _quality(c: Context, rows: list[RunEnergyRow]) -> tuple[Figure, ...]:
@@ -141,7 +148,15 @@ def _quality(c: Context, rows: list[RunEnergyRow]) -> tuple[Figure, ...]:
     shown_metric = name(metric)
     alt = c.t("energy.quality_alt", len(dots), metric=shown_metric, items="; ".join(told))
     svg = charts.scatter(dots, c.t("energy.axis_energy"), shown_metric)
-    return (Figure("quality", svg, alt, c.t("energy.quality_caption", metric=shown_metric)),)
+    return (
+        Figure(
+            "quality",
+            c.t("energy.quality"),
+            svg,
+            alt,
+            c.t("energy.quality_caption", metric=shown_metric),
+        ),
+    )
 
 
 def _table(c: Context, rows: list[RunEnergyRow], total: int) -> Table:
@@ -161,7 +176,7 @@ def _table(c: Context, rows: list[RunEnergyRow], total: int) -> Table:
 
 def _row(c: Context, row: RunEnergyRow) -> tuple[Line, ...]:
     t = c.t
-    inside = (" ", t("energy.inside", parent=name(row.parent_id[:8]))) if row.parent_id else ()
+    inside = (f" {t('energy.inside')} ", Code(name(row.parent_id[:8]))) if row.parent_id else ()
     coverage = t("unknown") if row.coverage is None else c.percent(row.coverage)
     how = t(
         "energy.how_value", method=t(f"method.{row.method}"), grade=row.grade, coverage=coverage

@@ -23,7 +23,7 @@ from mlflow_carbon.report.blocks import (
     cells,
     line,
 )
-from mlflow_carbon.report.context import UNDECIDED, Context, Group
+from mlflow_carbon.report.context import NUMBER, UNDECIDED, Context, Group
 from mlflow_carbon.report.parts.coverage import coverages, sentence
 from mlflow_carbon.report.shown import name, shown
 
@@ -87,6 +87,8 @@ def summary(c: Context) -> tuple[Block, ...]:
         passed=c.audit.count(State.PASS),
         failed=c.audit.count(State.FAIL),
         undecided=c.undecided,
+        waived=c.audit.count(State.WAIVED),
+        not_applicable=c.audit.count(State.NOT_APPLICABLE),
     )
     tally = Tally(
         t("summary.tally"),
@@ -128,7 +130,7 @@ def states_chart(c: Context) -> Figure:
         told.append(f"{word}: {seen or c.t('none')}")
     title = c.t("summary.chart")
     legend = {state.value: c.state(state).word for state in State if c.audit.count(state)}
-    return Figure("states", charts.bars(rows, legend), f"{title}. {'. '.join(told)}.", title)
+    return Figure("states", title, charts.bars(rows, legend), f"{title}. {'. '.join(told)}.")
 
 
 def _top(c: Context) -> Block:
@@ -231,9 +233,9 @@ def scope(c: Context) -> tuple[Block, ...]:
     if loosened := [line(text) for pack in c.audit.packs for text in pack.loosened]:
         blocks.append(Callout(t("scope.loosened"), tuple(loosened)))
     limits = (
-        line(t("scope.limits_1", integrity=10)),
+        line(t("scope.limits_1", integrity=NUMBER["integrity"])),
         line(t("scope.limits_2")),
-        line(t("scope.limits_3", limits=11)),
+        line(t("scope.limits_3", limits=NUMBER["limits"])),
     )
     return (
         *blocks,

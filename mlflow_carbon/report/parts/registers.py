@@ -19,7 +19,7 @@ from mlflow_carbon.report.blocks import (
     cells,
     line,
 )
-from mlflow_carbon.report.context import Context
+from mlflow_carbon.report.context import NUMBER, Context
 from mlflow_carbon.report.parts.findings import rule_group
 from mlflow_carbon.report.shown import name, shown
 
@@ -94,8 +94,8 @@ def _waivers(c: Context) -> Block:
         t("waivers.waivers_caption"),
         (
             Column(t("waivers.waiver"), 14), Column(t("waivers.rules"), 12),
-            Column(t("waivers.reason"), 28), Column(t("waivers.approved"), 22),
-            Column(t("waivers.expires"), 10), Column(t("waivers.hides"), 14),
+            Column(t("waivers.reason"), 26), Column(t("waivers.approved"), 21),
+            Column(t("waivers.expires"), 13), Column(t("waivers.hides"), 14),
         ),
         tuple(_waiver(c, waiver) for waiver in given),
     )  # fmt: skip
@@ -165,5 +165,5 @@ def integrity(c: Context) -> tuple[Block, ...]:
         Paragraph(line(t("integrity.lead")), "lead"),
         Paragraph(line(t("integrity.not_checked"))),
         Facts(((t("integrity.unread"), line(unread)),)),
-        Paragraph(line(t("integrity.policies", scope=3)), "note"),
+        Paragraph(line(t("integrity.policies", scope=NUMBER["scope"])), "note"),
     )
