@@ -38,7 +38,7 @@ def to_text(attestation: Attestation, name: str, version: str) -> str:
     return json.dumps(
         {
             "model": name,
-            "version": version,
+            "version": str(version),  # a store object hands it out as a number
             "statement": attestation.statement,
             "by": attestation.by,
             "role": attestation.role,

@@ -107,6 +107,10 @@ def test_a_statement_goes_on_record(client: MlflowClient, uri: str) -> None:
     tag = client.get_model_version("credit", "1").tags["mlflow_carbon.attestation.use-reviewed"]
     assert json.loads(tag)["expires_at"] == "2099-01-31T23:59:59+00:00"
     assert "by Ana" in result.output
+    read = read_version(client, client, "credit", "1").attestations
+    assert [(made.statement, made.by, made.role) for made in read] == [
+        ("use-reviewed", "Ana", "owner")
+    ]
 
 
 def test_a_dataset_card_needs_to_know_whose_run(uri: str, tmp_path: Path) -> None:
