@@ -31,6 +31,8 @@ def add_series(stream: Stream, series: Any) -> str:
     if hasattr(dtype, "numpy_dtype") and hasattr(series.array, "_mask"):
         missing = series.isna().to_numpy()
         return add_numbers(stream, series.to_numpy(dtype.numpy_dtype, na_value=0), missing)
+    if type(dtype).__name__ in ("StringDtype", "ArrowDtype"):
+        return add_arrow(stream, series.array.__arrow_array__())
     return add_objects(stream, series.to_numpy(dtype=object), series.isna().to_numpy())
 
 

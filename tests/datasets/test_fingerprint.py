@@ -148,6 +148,17 @@ def test_missing_is_one_thing_however_it_is_written() -> None:
     assert len({sha256(variant) for variant in variants}) == 1
 
 
+@pytest.mark.parametrize("dtype", ["object", "str", "string", "string[python]"])
+def test_text_is_text_however_pandas_holds_it(dtype: str) -> None:
+    texts = pd.Series(["x", None, "é" * 5], dtype=object)
+    assert sha256(pd.DataFrame({"a": texts.astype(dtype)})) == sha256(pa.table({"a": texts}))
+
+
+def test_arrow_types_inside_pandas_are_the_arrow_types() -> None:
+    table = pa.table({"a": [1, None], "b": [date(2024, 1, 1), None], "c": [[1], None]})
+    assert sha256(table.to_pandas(types_mapper=pd.ArrowDtype)) == sha256(table)
+
+
 def test_missing_is_not_the_empty_text_nor_the_word() -> None:
     cells = (None, "", "None", "nan")
     hashes = {sha256(pd.DataFrame({"a": pd.Series(["x", c], dtype=object)})) for c in cells}
