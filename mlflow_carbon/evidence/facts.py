@@ -18,13 +18,29 @@ COMMIT_TAG = "mlflow.source.git.commit"
 _STORED_INFINITY = 1.7976931348623157e308
 """MLflow's database stores write the largest double in place of infinity."""
 
-_DECLARED = {
+COUNTED = {
+    "rows": InputTag.ROWS,
+    "duplicate_rows": InputTag.DUPLICATE_ROWS,
+    "missing_cells": InputTag.MISSING_CELLS,
+}
+"""Key of a dataset fact -> the input tag that holds it: whole numbers."""
+
+TOLD = {
+    "context": InputTag.CONTEXT,
+    "sha256": InputTag.SHA256,
+    "hash_scope": InputTag.HASH_SCOPE,
+    "sensitive_found": InputTag.SENSITIVE_FOUND,
+}
+"""The same for texts that were found."""
+
+DECLARED = {
     "license": InputTag.LICENSE,
     "origin": InputTag.ORIGIN,
     "collected": InputTag.COLLECTED,
     "sensitive": InputTag.SENSITIVE,
     "declared_by": InputTag.DECLARED_BY,
 }
+"""The same for texts that somebody declared, with the run or afterwards on a card."""
 
 
 def moment(milliseconds: int | None) -> datetime | None:
@@ -91,16 +107,16 @@ def _tags(dataset_input: Any) -> dict[str, str]:
     return {tag.key: tag.value for tag in dataset_input.tags}
 
 
-def _whole_number(text: str) -> int | str:
+def whole_number(text: str) -> int | str:
     """The number, or the text as it stands: a rule that needs a number then says so."""
-    return int(text) if text.isascii() and text.isdigit() else text
+    return int(text) if len(text) <= 18 and text.isascii() and text.isdigit() else text
 
 
-def _card(run_tags: Mapping[str, str], sha256: str) -> Mapping[str, str]:
+def card_of(run_tags: Mapping[str, str], sha256: str) -> Mapping[str, str]:
     """The dataset card declared after the run for this content; empty where none or not readable."""
     try:
         card = json.loads(run_tags.get(Tag.CARD_PREFIX + sha256[:16], "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(card, dict) or card.get("sha256", sha256) != sha256:
         return {}
@@ -115,16 +131,15 @@ def _dataset_evidence(run: Any, dataset_input: Any, run_facts: Mapping[str, Fact
         (
             ("dataset.name", dataset.name),
             ("dataset.digest", dataset.digest),
-            ("dataset.context", context or None),
-            ("dataset.sha256", sha256 or None),
-            ("dataset.hash_scope", tags.get(InputTag.HASH_SCOPE)),
             ("dataset.source_type", dataset.source_type or None),
             ("dataset.source", dataset.source or None),
+            *((f"dataset.{key}", tags.get(tag) or None) for key, tag in TOLD.items()),
         ),
         where,
     )
-    if InputTag.ROWS in tags:
-        facts["dataset.rows"] = Fact(_whole_number(tags[InputTag.ROWS]), where)
+    for key, tag in COUNTED.items():
+        if tag in tags:
+            facts[f"dataset.{key}"] = Fact(whole_number(tags[tag]), f"{where} tag {tag}")
     facts.update(_declared(run, tags, sha256, where))
     key = f"{run.info.run_id}/{dataset.name}/{dataset.digest}/{context}"
     label = f"{dataset.name} ({context})" if context else str(dataset.name)
@@ -136,9 +151,9 @@ def _declared(
     run: Any, tags: Mapping[str, str], sha256: str, where: str
 ) -> Iterator[tuple[str, Fact]]:
     """What was declared with the run counts before what was declared afterwards."""
-    card = _card(run.data.tags, sha256) if sha256 else {}
+    card = card_of(run.data.tags, sha256) if sha256 else {}
     by, at = card.get("declared_by", "nobody named"), card.get("declared_at", "an unknown date")
-    for field, tag in _DECLARED.items():
+    for field, tag in DECLARED.items():
         if text := tags.get(tag):
             yield f"dataset.{field}", Fact(text, f"{where} tag {tag}")
         elif text := card.get(field):

@@ -26,6 +26,8 @@ class SubjectKind(str, Enum):
     REGISTERED_MODEL = "registered_model"
     PAIR = "pair"
     """A candidate version against the version behind an alias (namespace prefix ``baseline.``)."""
+    POLICY = "policy"
+    """A policy pack itself: its owner, its review, its waivers. Its evidence is made by policy.about."""
 
 
 class FactType(str, Enum):
@@ -69,6 +71,9 @@ CLOSED_FACTS: Mapping[str, FactType] = {
     "dataset.sensitive": _T,
     "dataset.declared_by": _T,
     "dataset.other_digests": _L,
+    "dataset.duplicate_rows": _N,
+    "dataset.missing_cells": _N,
+    "dataset.sensitive_found": _T,
     "version.name": _T,
     "version.version": _T,
     "version.description": _T,
@@ -89,9 +94,20 @@ CLOSED_FACTS: Mapping[str, FactType] = {
     "lineage.emissions_kg": _N,
     "lineage.evaluation_runs": _N,
     "lineage.datasets": _N,
+    "policy.id": _T,
+    "policy.version": _T,
+    "policy.owner": _T,
+    "policy.reviewed": _W,
+    "policy.review_every_days": _N,
+    "policy.review_age_days": _N,
+    "policy.rules": _N,
+    "policy.waivers": _N,
+    "policy.expired_waivers": _L,
+    "policy.longest_waiver_days": _N,
+    "policy.loosened": _L,
 }
 """``lineage.*``: over the training run, its parents' trees, tuning children and evaluation runs of a
-version, each counted once. ``dataset.other_digests``: content hashes the same dataset name had elsewhere
+version, each counted once. ``policy.*``: about a pack, see ``policy.about``. ``dataset.other_digests``: content hashes the same dataset name had elsewhere
 in the store."""
 
 
