@@ -1,7 +1,4 @@
-"""Every setting, read in one place: the only module that touches the process environment.
-
-Standard library only: the plugin's entry point reads it inside ``import mlflow``.
-"""
+"""Every setting, read in one place: with ``switch.py`` the only module that touches the environment."""
 
 from __future__ import annotations
 
@@ -13,10 +10,12 @@ from pathlib import Path
 
 from mlflow_carbon.errors import SettingsError
 from mlflow_carbon.settings_files import SettingsFile, nearest, suggestion
+from mlflow_carbon.switch import OFF
+from mlflow_carbon.switch import is_server_process as is_server_process
 
 ENV_PREFIX = "MLFLOW_CARBON_"
 
-_TRUE, _FALSE = {"1", "true", "on", "yes"}, {"0", "false", "off", "no"}
+_TRUE, _FALSE = frozenset({"1", "true", "on", "yes"}), OFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +29,7 @@ class Settings:
     enabled: bool = True
     """Measure runs of this process."""
     region: str | None = None
-    """ISO 3166 code (``FR``, ``US-CA``), eGRID subregion or ``provider/region`` (``aws/eu-west-3``)."""
+    """ISO 3166 code (``FR``, ``US-CA``), ``provider/region`` (``aws/eu-west-3``), or a code of your own table."""
     pue: float | None = None
     """Power usage effectiveness of the site, >= 1; recorded beside the figures, never folded in."""
     sample_period_s: float = 1.0
@@ -43,6 +42,8 @@ class Settings:
     """Folder searched for dataset cards (``*.dataset.yaml``) besides the script's own."""
     hash_limit_mb: float = 1024.0
     """Datasets larger than this are fingerprinted by a labelled sample."""
+    factor_table: Path | None = None
+    """CSV with emission factors of your own; default: the one brought in by `mlflow-carbon factors import`."""
     project: str | None = None
     phase: str | None = None
     intended_use: str | None = None
@@ -234,22 +235,6 @@ def gate_deadline_s(environ: Mapping[str, str] | None = None) -> float:
     return float(str(_converted(name, "float", text))) if text else Settings().gate_deadline_s
 
 
-def is_server_process(environ: Mapping[str, str] | None = None) -> bool:
-    """Whether this is a process of ``mlflow server``, which never measures."""
-    source = os.environ if environ is None else environ
-    return bool(source.get("_MLFLOW_SERVER_FILE_STORE") or source.get("_MLFLOW_SGI_NAME"))
-
-
-def may_measure(environ: Mapping[str, str] | None = None) -> bool:
-    """Whether this process may measure at all; cheap, asked inside ``import mlflow``.
-
-    ``MLFLOW_CARBON_ENABLED=false`` is the operator's switch: no code turns it back on.
-    """
-    source = os.environ if environ is None else environ
-    switched_off = source.get(ENV_PREFIX + "ENABLED", "").strip().lower() in _FALSE
-    return not switched_off and not is_server_process(source)
-
-
 def visible_gpus(environ: Mapping[str, str] | None = None) -> str | None:
     """The GPUs that CUDA shows to this process (``CUDA_VISIBLE_DEVICES``); ``None``: all, empty: none."""
     source = os.environ if environ is None else environ
@@ -280,6 +265,19 @@ def region_hints(environ: Mapping[str, str] | None = None) -> Mapping[str, str]:
     """The variables that can say where this machine is; see ``carbon/region.py`` for what they are worth."""
     source = os.environ if environ is None else environ
     return {name: source[name] for name in REGION_HINTS if source.get(name)}
+
+
+def factor_table(settings: Settings, environ: Mapping[str, str] | None = None) -> Path | None:
+    """The user's own emission factors: the setting, else the imported table; it may not exist."""
+    if settings.factor_table is not None:
+        return settings.factor_table
+    source = os.environ if environ is None else environ
+    if data := source.get("XDG_DATA_HOME", ""):
+        return Path(data) / "mlflow-carbon" / "factors.csv"
+    try:
+        return Path.home() / ".local" / "share" / "mlflow-carbon" / "factors.csv"
+    except RuntimeError:  # as below
+        return None
 
 
 def spool_dir(settings: Settings, environ: Mapping[str, str] | None = None) -> Path:

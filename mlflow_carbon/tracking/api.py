@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlflow_carbon import settings as settings_module
+from mlflow_carbon.switch import may_measure
 from mlflow_carbon.tracking import hooks
 from mlflow_carbon.tracking.describe import describe_dataset
 
@@ -21,7 +22,7 @@ def enable(**settings: Any) -> bool:
         SettingsError: there is no such setting, or its value cannot be used.
     """
     given = settings_module.checked(settings)
-    return settings_module.may_measure() and hooks.install(given)
+    return may_measure() and hooks.install(given)
 
 
 def disable() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from mlflow_carbon import schema
 from mlflow_carbon.carbon.intensity import Factor, factor_for
+from mlflow_carbon.carbon.own import own_factors
 from mlflow_carbon.carbon.region import find_region
 from mlflow_carbon.schema import Metric, Param, Tag
 from mlflow_carbon.settings import Settings
@@ -34,7 +35,7 @@ class Desk:
     @cached_property
     def factor(self) -> Factor:
         """Of the place this process runs in."""
-        return factor_for(find_region(self.settings))
+        return factor_for(find_region(self.settings), own_factors(self.settings))
 
 
 def read_base(client: Any, run_id: str, origin: Origin, opened_at: datetime) -> Base:

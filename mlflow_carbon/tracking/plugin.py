@@ -47,7 +47,7 @@ def _arm() -> None:
 
 
 with contextlib.suppress(Exception):
-    from mlflow_carbon.settings import may_measure
+    from mlflow_carbon.switch import may_measure
 
     if may_measure():
         _arm()

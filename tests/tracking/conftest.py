@@ -97,6 +97,8 @@ class Zygote:
     SOURCE = """
 import json, os, runpy, sys
 import mlflow
+import alembic.command, git, mlflow.data.pandas_dataset, mlflow.store.artifact.local_artifact_repo
+import mlflow.store.tracking.rest_store, mlflow.store.tracking.sqlalchemy_store
 for line in sys.stdin:
     job = json.loads(line)
     child = os.fork()

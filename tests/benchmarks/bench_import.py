@@ -1,0 +1,64 @@
+"""What the plugin adds to ``import mlflow``: alternating processes, armed and switched off, CPU seconds.
+
+Run it: ``python tests/benchmarks/bench_import.py [rounds]``. The cost of the import itself varies by
+more than the plugin's, so the plugin's own part is timed inside the process as well: loading the entry
+point's module, as MLflow does, after everything else is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from importlib.metadata import version
+
+WHOLE = """
+import json, resource
+import mlflow
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps(used.ru_utime + used.ru_stime))
+"""
+
+PART = """
+import json, sys, time
+import mlflow
+# MLflow has loaded the plugin already: take it out and load it again, as the first time.
+ours = [name for name in sys.modules if name.partition(".")[0] == "mlflow_carbon"]
+for name in ours:
+    del sys.modules[name]
+start = time.process_time()
+import mlflow_carbon.tracking.plugin
+print(json.dumps(time.process_time() - start))
+"""
+
+
+def cpu_s(source: str, enabled: str) -> float:
+    env = os.environ | {"MLFLOW_CARBON_ENABLED": enabled, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    done = subprocess.run(
+        [sys.executable, "-c", source], env=env, capture_output=True, text=True, check=True
+    )
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+    armed, off, part = [], [], []
+    for turn in range(rounds):
+        for enabled, figures in (("true", armed), ("false", off))[:: 1 if turn % 2 else -1]:
+            figures.append(cpu_s(WHOLE, enabled))
+        part.append(cpu_s(PART, "true"))
+    print(f"{platform.python_version()}, MLflow {version('mlflow')}, {rounds} rounds, medians")
+    print(f"import mlflow, switched off      {statistics.median(off):7.3f} s CPU")
+    print(f"import mlflow, plugin armed      {statistics.median(armed):7.3f} s CPU")
+    print(
+        f"difference                       {(statistics.median(armed) - statistics.median(off)) * 1e3:7.1f} ms"
+    )
+    print(f"spread of the same (off)         {(max(off) - min(off)) * 1e3:7.1f} ms")
+    print(f"the plugin's module and arming   {statistics.median(part) * 1e3:7.2f} ms")
+
+
+if __name__ == "__main__":
+    main()
