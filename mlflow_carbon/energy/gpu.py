@@ -17,6 +17,8 @@ POLL_S = 0.1
 _STUCK_S = 2.0
 _HOLE_S = 1.0
 """Power readings further apart than this do not tell what was used between them."""
+_SETTLING_NS = 500_000_000
+"""A handful of power readings do not bound a load that changes between them."""
 _TOO_MUCH = 3.0
 """More than this many times the power limit is a counter that jumped."""
 SENSOR_ERROR = 0.05
@@ -58,7 +60,7 @@ class NvmlGpu:
         self._total_j = Range(0.0, 0.0, 0.0)
         self._last_mj: int | None = None
         self._last_power: tuple[int, float] | None = None
-        self._moved_ns = self._last_ns = clock()
+        self._moved_ns = self._last_ns = self._sampled_from_ns = clock()
         if not self._counts:
             self._use_power("no energy counter")
 
@@ -112,9 +114,15 @@ class NvmlGpu:
         if last is not None:
             seconds = (now_ns - last[0]) / 1e9
             if seconds > _HOLE_S:
+                self._sampled_from_ns = now_ns
                 return Gap(now_ns, f"{self.name}: power not read for {seconds:.1f} s", lost=True)
             low_w, high_w = sorted((power_w, last[1]))
-            self._total_j += Range(low_w, (low_w + high_w) / 2, high_w).scaled(seconds)
+            mean_w = (low_w + high_w) / 2
+            if now_ns - self._sampled_from_ns < _SETTLING_NS:
+                low_w, high_w = 0.0, max(high_w, self.info.max_power_w or high_w)
+            self._total_j += Range(low_w, mean_w, high_w).scaled(seconds)
+        else:
+            self._sampled_from_ns = now_ns
         return Reading(now_ns, self._total_j, power_w=power_w)
 
     def _use_power(self, reason: str) -> None:

@@ -141,7 +141,7 @@ class Track:
             least_w = 0.0 if young or self._least_w is None else self._least_w
             most_w = self._ceiling_w() if young else self._peak_w
             energy = ordered(least_w * shortest_s, power_w * span_s, most_w * longest_s)
-        own = energy.scaled(self._own_share())
+        own = self._ours(energy)
         close_enough = power_w is not None and age_s <= self.info.tick_s + 0.1
         interval = Interval(self._at_ns, to_ns, energy, own, measured=close_enough)
         at = Moment(to_ns, to_ns, to_ns)
@@ -166,10 +166,16 @@ class Track:
         used_j = self._tick.energy_j.mid - self._first.energy_j.mid
         return used_j / span_s if span_s > 0 else None
 
-    def _own_share(self) -> float:
+    def _ours(self, energy: Range) -> Range:
+        """Our part of bridged energy: as it was over the whole track, bound by bound."""
         if self._tick is None or not self._tick.energy_j.mid:
-            return 1.0
-        return min(1.0, self._tick.own_j.mid / self._tick.energy_j.mid)
+            return energy
+        whole, own = self._tick.energy_j, self._tick.own_j
+        return ordered(
+            energy.low * min(1.0, own.low / whole.mid),
+            energy.mid * min(1.0, own.mid / whole.mid),
+            energy.high * min(1.0, own.high / whole.mid),
+        )
 
     def _begin(self, reading: Reading) -> None:
         tick = _tick(reading, self._beat.of_first(reading.at_ns))
@@ -225,7 +231,7 @@ class Track:
 
     def _over_the_break(self, tick: _Tick, span_s: float) -> Interval:
         energy = ordered(0.0, (self._power_w or 0.0) * span_s, self._ceiling_w() * span_s)
-        own = energy.scaled(self._own_share())
+        own = self._ours(energy)
         return Interval(self._at_ns, tick.at_ns, energy, own, measured=False)
 
     def _moved(self, handed: _Tick) -> None:

@@ -3,7 +3,7 @@
  * The real pynvml loads it. Its scenario is the text file named by FAKE_NVML (or given to
  * fake_nvml_load), one GPU or fault a line, numbers in SI units, times in seconds since `start`:
  *
- *   start NANOSECONDS_OF_CLOCK_MONOTONIC
+ *   start NANOSECONDS_OF_CLOCK_MONOTONIC (-1: when the scenario is loaded)
  *   gpu UUID IDLE_W PEAK_W PERIOD_S DUTY TICK_S AVERAGE_S LIMIT_W COUNTER(1|0) SLICES
  *   proc GPU_INDEX PID SM_PERCENT
  *   fault GPU_INDEX KIND FROM_S TO_S VALUE
@@ -12,7 +12,7 @@
  * shows the energy at the last multiple of TICK_S; power readings are the mean of the last AVERAGE_S
  * (0: of this moment). SLICES > 0 makes one MIG device with that many of 7 slices.
  * Faults: reset, stuck, lost, denied, slow (each call takes VALUE seconds), jump (VALUE joules more),
- * nopower. `fault -1 driver` makes nvmlInit fail. fake_nvml_time(ns) sets a clock of its own.
+ * nopower. `fault -1 driver` makes nvmlInit fail, `fault -1 hang` makes it hang. fake_nvml_time(ns) sets a clock of its own.
  */
 #include <math.h>
 #include <stdint.h>
@@ -60,7 +60,7 @@ int fake_nvml_load(const char *path) {
         Fault fault = {0};
         Proc proc = {0};
         long long at;
-        if (sscanf(line, "start %lld", &at) == 1) start_ns = at;
+        if (sscanf(line, "start %lld", &at) == 1) start_ns = at < 0 ? now_ns() : at;
         else if (sscanf(line, "gpu %95s %lf %lf %lf %lf %lf %lf %lf %d %d", gpu.uuid, &gpu.idle_w,
                         &gpu.peak_w, &gpu.period_s, &gpu.duty, &gpu.tick_s, &gpu.average_s,
                         &gpu.limit_w, &gpu.counter, &gpu.slices) == 10 && gpu_count < GPUS) {
@@ -128,9 +128,10 @@ static int enter(void *handle) {
 int nvmlInitWithFlags(unsigned flags) {
     (void)flags;
     if (!gpu_count && getenv("FAKE_NVML")) fake_nvml_load(getenv("FAKE_NVML"));
-    if (fault_count && fault_of(-1, "driver", faults[0].from_s)) return NO_DRIVER;
-    for (int i = 0; i < fault_count; i++)
+    for (int i = 0; i < fault_count; i++) {
+        if (faults[i].gpu == -1 && !strcmp(faults[i].kind, "driver")) return NO_DRIVER;
         if (faults[i].gpu == -1 && !strcmp(faults[i].kind, "hang")) sleep(3600);
+    }
     started++;
     return OK;
 }
