@@ -196,10 +196,14 @@ def explain(
     )
 
 
+_OF_THE_GATE = ("gate_ledger", "gate_deadline_s")
+"""Read on their own: the gate must work when another setting is broken."""
+
+
 def unknown_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """``MLFLOW_CARBON_*`` variables that set nothing, each with a suggestion or ""."""
     source = os.environ if environ is None else environ
-    known = {ENV_PREFIX + name.upper() for name in _kinds()}
+    known = {ENV_PREFIX + name.upper() for name in (*_kinds(), *_OF_THE_GATE)}
     return {
         name: suggestion(name, known).strip()
         for name in sorted(source)
@@ -299,3 +303,8 @@ def child_environment(**changes: str) -> dict[str, str]:
     """
     kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
     return kept | changes
+
+
+def inherited_environment(**changes: str) -> dict[str, str]:
+    """This process's whole environment for a child, with some variables set."""
+    return dict(os.environ) | changes

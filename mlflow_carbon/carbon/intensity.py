@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from mlflow_carbon.carbon import tables
+from mlflow_carbon.carbon.own import OwnFactor
 from mlflow_carbon.carbon.region import WORLD, Region
 from mlflow_carbon.units import Range
 
@@ -68,11 +69,14 @@ class _Found:
     note: str = ""
 
 
-def factor_for(region: Region) -> Factor:
+def factor_for(region: Region, own: Mapping[str, OwnFactor] | None = None) -> Factor:
     """The most specific published factor of a region: cloud region, province or state, country, world.
 
-    A country without a published value gets the world's value and says so; never a neighbour's.
+    A row of the user's own table for just this region comes first. A country without a published
+    value gets the world's value and says so; never a neighbour's.
     """
+    if own and region.code in own:
+        return _of_own(region, own[region.code])
     found = (
         _of_cloud_region(region.code)
         or _of_subdivision(region.code)
@@ -98,6 +102,26 @@ def factor_for(region: Region) -> Factor:
         table_sha256=tables.sha256(found.table),
         spread=found.spread,
         note=found.note,
+    )
+
+
+def _of_own(region: Region, own: OwnFactor) -> Factor:
+    return Factor(
+        g_per_kwh=own.g_per_kwh,
+        region=own.code,
+        region_name=own.name,
+        region_source=region.source,
+        region_reason=region.reason,
+        source=own.source,
+        source_id="own-table",
+        year=own.year,
+        license=own.license,
+        basis=own.basis,
+        kind=own.kind,
+        table=own.table,
+        table_sha256=own.table_sha256,
+        spread=own.spread,
+        note=own.note,
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mlflow_carbon import settings as settings_module
 from mlflow_carbon.carbon import tables
+from mlflow_carbon.carbon.own import own_factors
 from mlflow_carbon.errors import SettingsError
 from mlflow_carbon.settings import Settings
 
@@ -64,7 +65,7 @@ def find_region(
     """
     if settings.region is not None:
         try:
-            return parse_region(settings.region)
+            return _own_region(settings) or parse_region(settings.region)
         except SettingsError as error:
             return Region(WORLD, "World", "unknown", str(error))
     said = settings_module.region_hints() if hints is None else hints
@@ -77,6 +78,13 @@ def find_region(
         or _from_time_zone(root, said)
         or Region(WORLD, "World", "unknown", "nothing on this machine says where it is")
     )
+
+
+def _own_region(settings: Settings) -> Region | None:
+    """A place of the user's own table, which may be a site no other table knows."""
+    wanted = (settings.region or "").strip()
+    row = own_factors(settings).get(wanted)
+    return Region(row.code, row.name, "setting", f"set to {wanted!r}") if row else None
 
 
 def parse_region(text: str) -> Region:

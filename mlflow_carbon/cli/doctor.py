@@ -75,10 +75,11 @@ def _meters(current: settings.Settings) -> Iterator[Check]:
 
 def _carbon(current: settings.Settings) -> Iterator[Check]:
     from mlflow_carbon.carbon.intensity import factor_for
+    from mlflow_carbon.carbon.own import own_factors
     from mlflow_carbon.carbon.region import find_region
 
     region = find_region(current)
-    factor = factor_for(region)
+    factor = factor_for(region, own_factors(current))
     todo = ""
     if region.source not in ("setting", "evidence"):
         todo = "set MLFLOW_CARBON_REGION (FR, US-CA, aws/eu-west-3) to use the right factor"

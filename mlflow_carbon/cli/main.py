@@ -21,6 +21,8 @@ COMMANDS = {
     "policy": "Check, list and show policies.",
     "gate": "Ask whether a model version may be promoted.",
     "attest": "Put a named person's statement or a dataset card on record.",
+    "factors": "Show emission factors and their sources; check and bring in your own.",
+    "measure": "Run a program and record its energy on an MLflow run.",
     "recover": "Deliver the energy of runs whose process was killed.",
 }
 
