@@ -24,6 +24,7 @@ from mlflow_carbon.evidence.store import (
     with_other_digests,
 )
 from mlflow_carbon.evidence.trees import moment_of
+from mlflow_carbon.policy.about import pack_evidence
 from mlflow_carbon.policy.evaluate import evaluate
 from mlflow_carbon.policy.model import Pack, Rule, State, Waiver
 
@@ -71,7 +72,7 @@ def run_audit(
     """
     store = open_store(request.store)
     read = _read(store, request.query, as_of, progress)
-    subjects = [*_subjects(read, request.packs)]
+    subjects = [*_subjects(read, request.packs, as_of)]
     findings: list[Finding] = []
     for done, subject in enumerate(subjects):
         progress("Checking", done, len(subjects))
@@ -254,7 +255,9 @@ def _nothing(store: Store, query: Query, running: int) -> None:
     raise StoreError(f"{store.shown}: {selected} has no runs. Nothing was audited.")
 
 
-def _subjects(read: _Read, packs: Sequence[Pack]) -> Iterator[Evidence]:
+def _subjects(read: _Read, packs: Sequence[Pack], as_of: datetime) -> Iterator[Evidence]:
+    for pack in packs:
+        yield pack_evidence(pack, as_of)
     for run in read.runs:
         yield run
         yield from run.members["datasets"]

@@ -9,8 +9,8 @@ from mlflow_carbon.evidence.model import SubjectKind
 from mlflow_carbon.policy import facts
 from mlflow_carbon.policy.model import All, AnyOf, Compare, Condition, ForEach, Not, Parameter
 from mlflow_carbon.policy.operands import OperandReader
-from mlflow_carbon.policy.operators import OPERATORS
-from mlflow_carbon.policy.shape import FaultError, Problems, shown
+from mlflow_carbon.policy.operators import OPERATORS, Takes
+from mlflow_carbon.policy.shape import FaultError, Problems, did_you_mean, shown
 from mlflow_carbon.policy.yaml_tree import Entries, Items, Node, Scalar
 
 LIMIT_LEAVES = 2_000
@@ -27,7 +27,7 @@ class Reader:
     scope: SubjectKind
     parameters: Mapping[str, Parameter]
     problems: Problems
-    in_members: bool = False
+    inside: str = ""
     leaves: list[int] = field(default_factory=lambda: [0])
     """One counter, shared by the readers of nested conditions."""
 
@@ -71,26 +71,41 @@ class Reader:
 
     def _for_each(self, node: Entries) -> Condition | None:
         members = node.entries["for_each"][1]
-        name = members.text if isinstance(members, Scalar) else ""
-        if name not in facts.MEMBERS:
-            known = ", ".join(facts.MEMBERS)
-            raise FaultError(members.at, f"'for_each' goes over {known}, not {shown(members)}.")
-        if self.in_members:
+        if self.inside:
             raise FaultError(members.at, "'for_each' cannot stand inside 'for_each'.")
         if self.scope not in _WITH_MEMBERS:
-            raise FaultError(members.at, f"a subject of scope {self.scope.value!r} has no {name}.")
+            message = f"'for_each' has nothing to go over in a {self.scope.value}."
+            raise FaultError(members.at, message)
+        name, keys = self._members(members)
         if "assert" not in node.entries:
             raise FaultError(node.at, "'for_each' needs an 'assert': what each one must meet.")
-        inner = replace(self, in_members=True)
+        inner = replace(self, inside=name)
         where = inner.read(node.entries["where"][1]) if "where" in node.entries else None
         condition = inner.read(node.entries["assert"][1])
-        return ForEach(name, condition, node.at, where) if condition else None
+        if condition is None:
+            return None
+        in_baseline = bool(keys) and self.scope is SubjectKind.PAIR
+        return ForEach(name, condition, node.at, where, keys, in_baseline)
+
+    def _members(self, node: Node) -> tuple[str, str]:
+        """What is gone through, and the pattern of keys where it is by one."""
+        if isinstance(node, Scalar) and node.text in facts.MEMBERS:
+            return node.text, ""
+        if not isinstance(node, Entries) or len(node.entries) != 1:
+            choices = f"{', '.join(facts.MEMBERS)} or a mapping like {{metrics: '^eval/'}}"
+            raise FaultError(node.at, f"'for_each' goes over {choices}, not {shown(node)}.")
+        name, (written, value) = next(iter(node.entries.items()))
+        if name not in facts.MATCHED:
+            hint = did_you_mean(name, facts.MATCHED) or f" Known: {', '.join(facts.MATCHED)}."
+            raise FaultError(written.at, f"'for_each' cannot go over {name[:60]!r}.{hint}")
+        operands = OperandReader(self.scope, self.parameters, self.inside)
+        return name, str(operands.operand(value, Takes.PATTERN, "each.name"))
 
     def _leaf(self, node: Entries) -> Compare:
         self.leaves[0] += 1
         if self.leaves[0] > LIMIT_LEAVES:
             raise FaultError(node.at, f"more than {LIMIT_LEAVES:,} comparisons in one rule.")
-        operands = OperandReader(self.scope, self.parameters, self.in_members)
+        operands = OperandReader(self.scope, self.parameters, self.inside)
         fact = operands.fact(node, (*OPERATORS, *_GROUPS))
         names = [key for key in node.entries if key in OPERATORS]
         if not names:

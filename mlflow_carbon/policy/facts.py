@@ -14,6 +14,7 @@ _OF_SCOPE: dict[SubjectKind, tuple[str, ...]] = {
     SubjectKind.MODEL_VERSION: _VERSION,
     SubjectKind.REGISTERED_MODEL: ("model", "model_tag"),
     SubjectKind.PAIR: _VERSION,
+    SubjectKind.POLICY: ("policy",),
 }
 BASELINE = "baseline."
 """Prefix, in scope ``pair``, of the facts of the version a candidate is compared with."""
@@ -21,8 +22,26 @@ BASELINE = "baseline."
 MEMBERS: dict[str, SubjectKind] = {"datasets": SubjectKind.DATASET_INPUT}
 """What ``for_each`` can go through, and what each member is."""
 
+MATCHED: dict[str, str] = {"metrics": "metric", "params": "param", "tags": "tag"}
+"""What ``for_each`` can go through by a pattern of keys, and the namespace of each."""
+
+_OF_MEMBERS = {
+    "datasets": ("dataset",),
+    "metrics": ("each",),
+    "params": ("each",),
+    "tags": ("each",),
+    "any": ("dataset", "each"),
+}
+
+_EACH = {
+    "each.name": FactType.TEXT,
+    "each.value": FactType.NUMBER,
+    "each.baseline": FactType.NUMBER,
+    "each.text": FactType.TEXT,
+}
+
 NAMESPACES = tuple(
-    dict.fromkeys((*OPEN_NAMESPACES, *(name.split(".")[0] for name in CLOSED_FACTS)))
+    dict.fromkeys((*OPEN_NAMESPACES, *(name.split(".")[0] for name in CLOSED_FACTS), "each"))
 )
 
 
@@ -53,8 +72,8 @@ def namespaces(scope: SubjectKind) -> tuple[str, ...]:
 def fact_type(fact: str) -> FactType:
     """The type of a known fact: metrics are numbers, the other open namespaces hold text."""
     name = fact.removeprefix(BASELINE)
-    if name in CLOSED_FACTS:
-        return CLOSED_FACTS[name]
+    if name in CLOSED_FACTS or name in _EACH:
+        return CLOSED_FACTS[name] if name in CLOSED_FACTS else _EACH[name]
     return FactType.NUMBER if name.startswith("metric.") else FactType.TEXT
 
 
@@ -63,8 +82,11 @@ def is_open(fact: str) -> bool:
     return fact.removeprefix(BASELINE).split(".", 1)[0] in OPEN_NAMESPACES
 
 
-def fault(fact: str, scope: SubjectKind, *, in_members: bool = False) -> str | None:
-    """What is wrong with asking for this fact in a rule of this scope; ``None``: nothing."""
+def fault(fact: str, scope: SubjectKind, *, inside: str = "") -> str | None:
+    """What is wrong with asking for this fact in a rule of this scope; ``None``: nothing.
+
+    ``inside``: what the surrounding ``for_each`` goes through; ``any`` in a sentence about its members.
+    """
     name = fact
     if fact.startswith(BASELINE):
         if scope is not SubjectKind.PAIR:
@@ -73,10 +95,20 @@ def fault(fact: str, scope: SubjectKind, *, in_members: bool = False) -> str | N
     namespace, _, key = name.partition(".")
     if namespace not in NAMESPACES or not key:
         return f"no fact is called {fact[:80]!r}.{did_you_mean(name, [*CLOSED_FACTS, *NAMESPACES])}"
-    allowed = (*_OF_SCOPE[scope], *(("dataset",) if in_members else ()))
+    allowed = (*_OF_SCOPE[scope], *_OF_MEMBERS.get(inside, ()))
     if namespace not in allowed:
-        return f"a rule of scope {scope.value!r} has no {namespace!r} facts; it has {', '.join(allowed)}."
+        return f"a rule of scope {scope.value!r} has no {namespace!r} facts here; it has {', '.join(allowed)}."
+    if namespace == "each":
+        return _unknown_each(name, scope, inside)
     return _unknown_key(namespace, key)
+
+
+def _unknown_each(name: str, scope: SubjectKind, inside: str) -> str | None:
+    of_number = ("each.value", "each.baseline") if scope is SubjectKind.PAIR else ("each.value",)
+    known = ("each.name", *(of_number if inside == "metrics" else ("each.text",)))
+    if inside == "any":
+        known = tuple(_EACH)
+    return None if name in known else f"{name!r} is not known here; known: {', '.join(known)}."
 
 
 def _unknown_key(namespace: str, key: str) -> str | None:

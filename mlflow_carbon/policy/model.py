@@ -119,15 +119,19 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class ForEach:
-    """Every member (``datasets``) for which ``where`` holds must meet the condition.
+    """Every member for which ``where`` holds must meet the condition.
 
-    No such member at all is unknown: nothing was checked.
+    ``members`` is ``datasets``, or ``metrics``, ``params`` or ``tags`` whose key matches ``pattern``; each of
+    those is then ``each.name``, ``each.value`` (or ``each.text``) and, in a pair, ``each.baseline``. In a pair
+    the baseline's keys are gone through: one the candidate lacks is unknown. No member at all is unknown too.
     """
 
     members: str
     condition: Condition
     at: Location
     where: Condition | None = None
+    pattern: str = ""
+    in_baseline: bool = False
 
 
 Condition = Compare | All | AnyOf | Not | ForEach

@@ -25,7 +25,7 @@ class OperandReader:
 
     scope: SubjectKind
     parameters: Mapping[str, Parameter]
-    in_members: bool
+    inside: str
 
     def fact(self, node: Entries, others: Iterable[str]) -> str:
         """The one fact a mapping names, as ``namespace: key``; keys in ``others`` may stand beside it."""
@@ -47,7 +47,7 @@ class OperandReader:
                 node.at, f"the comparison {what} (one is written like 'metric: accuracy')."
             )
         name, value = found[0]
-        if wrong := facts.fault(name, self.scope, in_members=self.in_members):
+        if wrong := facts.fault(name, self.scope, inside=self.inside):
             raise FaultError(value.at, wrong)
         return name
 
@@ -55,8 +55,8 @@ class OperandReader:
         """What stands behind an operator, parameters put in."""
         if takes is Takes.NEAR:
             return self._near(node)
-        if takes is Takes.NUMBER and isinstance(node, Entries):
-            return self._term(node)
+        if isinstance(node, Entries) and takes in (Takes.NUMBER, Takes.VALUE):
+            return self._term(node, takes, fact)
         checked: Operand | None = _CHECK[takes](self.value(node))
         if checked is None:
             raise FaultError(node.at, f"needs {takes.value}, not {shown(node)}.")
@@ -94,9 +94,14 @@ class OperandReader:
             raise FaultError(node.entries[key][1].at, f"{key!r} needs a number.")
         return float(value)
 
-    def _term(self, node: Entries) -> FactTerm:
-        fact = self.fact(node, _TERM_KEYS)
-        if facts.fact_type(fact) not in (FactType.NUMBER, FactType.TEXT):
+    def _term(self, node: Entries, takes: Takes, of: str) -> FactTerm:
+        """Another fact: with ``equals`` of the same type and as it is, else as a number."""
+        fact = self.fact(node, _TERM_KEYS if takes is Takes.NUMBER else ())
+        kind = facts.fact_type(fact)
+        if takes is Takes.VALUE and kind is not facts.fact_type(of):
+            message = f"{fact!r} is a {kind.value}; {of!r} is a {facts.fact_type(of).value}."
+            raise FaultError(node.at, message)
+        if kind not in (FactType.NUMBER, FactType.TEXT):
             raise FaultError(node.at, f"{fact!r} is not a number.")
         numbers = {key: self._number(node, key) for key in _TERM_KEYS if key in node.entries}
         plus = numbers.get("plus", 0.0) - numbers.get("minus", 0.0)
@@ -112,7 +117,7 @@ class OperandReader:
             raise FaultError(node.entries["percent"][1].at, "'percent' must be at least 0.")
         rest = Entries({k: v for k, v in node.entries.items() if k != "percent"}, node.at)
         if "of" not in rest.entries:
-            return Near(percent, self._term(rest))
+            return Near(percent, self._term(rest, Takes.NUMBER, ""))
         if len(rest.entries) > 1:
             raise FaultError(node.at, "'of' stands alone beside 'percent'.")
         return Near(percent, self._number(rest, "of"))

@@ -152,7 +152,7 @@ class RuleReader:
         for namespace, key in places(template):
             if namespace == PARAMETER:
                 self._known_parameter(key, at)
-            elif wrong := facts.fault(f"{namespace}.{key}", scope, in_members=True):
+            elif wrong := facts.fault(f"{namespace}.{key}", scope, inside="any"):
                 self.problems.add(at, wrong)
         values = {
             name: f"{shown_value(p.value)} {p.unit}".strip() for name, p in self.parameters.items()
@@ -165,12 +165,12 @@ class RuleReader:
             self.problems.add(at, f"no parameter is called {name[:60]!r}.{hint}")
 
     def _test(self, taken: Taken, scope: SubjectKind) -> RuleTest:
-        given = self._given(taken.get("given"), scope, in_members=False)
+        given = self._given(taken.get("given"), scope, inside="")
         members: dict[str, tuple[Mapping[str, FactValue], ...]] = {}
         listed: Node | None = taken.get("datasets")
         if isinstance(listed, Items):
             members["datasets"] = tuple(
-                self._given(i, scope, in_members=True) for i in listed.items
+                self._given(i, scope, inside="datasets") for i in listed.items
             )
         as_of = taken.get("as_of")
         return RuleTest(
@@ -183,9 +183,7 @@ class RuleReader:
             as_of=datetime.combine(as_of, time(), timezone.utc) if as_of else _TEST_DAY,
         )
 
-    def _given(
-        self, node: Node | None, scope: SubjectKind, *, in_members: bool
-    ) -> dict[str, FactValue]:
+    def _given(self, node: Node | None, scope: SubjectKind, *, inside: str) -> dict[str, FactValue]:
         given: dict[str, FactValue] = {}
         if node is None:
             return given
@@ -195,7 +193,7 @@ class RuleReader:
             )
             return given
         for name, (written, value) in node.entries.items():
-            if wrong := facts.fault(name, scope, in_members=in_members):
+            if wrong := facts.fault(name, scope, inside=inside):
                 self.problems.add(written.at, wrong)
                 continue
             read = _fact_value(plain(value), facts.fact_type(name))

@@ -6,15 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from mlflow_carbon.evidence.model import Evidence, Fact, FactValue, Subject, SubjectKind
-from mlflow_carbon.policy.evaluate import Answer, evaluate, is_missing
+from mlflow_carbon.policy.evaluate import Answer, evaluate
 from mlflow_carbon.policy.model import (
     All,
     AnyOf,
     Compare,
     Condition,
-    FactTerm,
     ForEach,
-    Near,
     Not,
     Pack,
     Rule,
@@ -89,7 +87,7 @@ def _gaps(rule: Rule) -> Iterator[str]:
         yield f"{rule.id} has no case that passes."
     if not expected & set(_UNMET):
         yield f"{rule.id} has no case that fails."
-    if not any(_lacks_something(rule, test) and test.expect in _MISSING for test in rule.tests):
+    if not any(test.expect in _MISSING and _misses(rule, test) for test in rule.tests):
         yield f"{rule.id} has no case where evidence is missing."
     decided = [test for test in rule.tests if test.expect not in (State.NO_EVIDENCE, State.ERROR)]
     for leaf in leaves(rule.condition):
@@ -121,21 +119,10 @@ def _always(condition: Condition | None, target: Compare) -> Condition | None:
     return condition
 
 
-def _lacks_something(rule: Rule, test: RuleTest) -> bool:
-    if rule.attest is not None:
-        return not test.attested
-    there = {name for name, value in test.given.items() if not is_missing(value)}
-    for listed in test.members.values():
-        there |= {name for one in listed for name in one if all(name in other for other in listed)}
-    return any(fact not in there for leaf in leaves(rule.condition) for fact in facts_of(leaf))
-
-
-def facts_of(leaf: Compare) -> Iterator[str]:
-    """The facts a comparison reads: its own, and the one it compares with."""
-    yield leaf.fact
-    of = leaf.operand.of if isinstance(leaf.operand, Near) else leaf.operand
-    if isinstance(of, FactTerm):
-        yield of.fact
+def _misses(rule: Rule, test: RuleTest) -> bool:
+    """Whether something the rule looks at is not there in the case."""
+    seen = evaluate(rule, given(rule, test), test.as_of).observations
+    return any(observation.observed is None for observation in seen)
 
 
 def leaves(condition: Condition | None) -> Iterator[Compare]:

@@ -32,7 +32,9 @@ def condition_lines(condition: Condition, depth: int = 0) -> Iterator[str]:
         yield from condition_lines(condition.part, depth + 1)
     else:
         chosen = " for which this holds:" if condition.where else ":"
-        yield f"{indent}- each of the {condition.members}{chosen}"
+        matching = f" matching {condition.pattern}" if condition.pattern else ""
+        whose = "the baseline's " if condition.in_baseline else "the "
+        yield f"{indent}- each of {whose}{condition.members}{matching}{chosen}"
         if condition.where:
             yield from condition_lines(condition.where, depth + 1)
             yield f"{indent}  must meet:"
