@@ -10,6 +10,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 MODEL = "tumor-screening"
+REFUSED = 3  # the exit code that tells a refusal from a crash
 
 
 def newest_version(client):
@@ -36,7 +37,7 @@ def main():
         client.set_registered_model_alias(MODEL, "champion", version.version)
     except MlflowException as error:
         print(error.message)
-        return 1
+        return REFUSED
     print(f"version {version.version} of {MODEL} is champion")
     return 0
 

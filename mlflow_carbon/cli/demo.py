@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MARKER = ".mlflow-carbon-demo"
 MODEL = "tumor-screening"
+REFUSED = 3  # exit code of the example promote.py
 EXAMPLE = resources.examples() / "tumor_screening"
 CARD = EXAMPLE / "breast-cancer.dataset.yaml"
 
@@ -215,6 +216,8 @@ def _promote(demo: _Demo) -> bool:
             "promote.py", lambda _: None, MLFLOW_CARBON_GATE_POLICY="promotion-gate"
         )
     demo.quote("\n".join(lines))
+    if code not in (0, REFUSED):
+        raise CarbonError(f"promote.py failed; its output is in {demo.log}")
     return code == 0
 
 
