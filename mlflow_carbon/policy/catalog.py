@@ -57,7 +57,13 @@ class Framework:
 
 
 _CONTROL: Shape = {
-    "id": Field(Kind.TEXT, "as the framework numbers it, without spaces", required=True),
+    "id": Field(
+        Kind.TEXT,
+        "as the framework numbers it, without spaces",
+        required=True,
+        pattern=r"[A-Za-z0-9().-]+",
+        example="MEASURE-2.12",
+    ),
     "says": Field(Kind.TEXT, "our own paraphrase", required=True),
     "class": Field(Kind.TEXT, "kind of evidence", required=True, choices=tuple(CLASSES)),
     "evidence": Field(Kind.TEXT, "what we would read", required=True),

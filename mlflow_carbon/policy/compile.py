@@ -78,6 +78,7 @@ class Compiler:
     values: dict[str, object] = field(default_factory=dict)
     lookups: dict[tuple[str, object], Lookup] = field(default_factory=dict)
     gatherings: list[Gathering] = field(default_factory=list)
+    rules: int = 0
 
     def condition(self, condition: Condition, *, inside: bool) -> Tri:
         """``inside``: in the scene of a dataset, which has no members of its own.
@@ -212,7 +213,8 @@ class Compiler:
         if rule.condition is None:
             raise NotInColumnsError(f"attestations ({pack.id} {rule.id})")
         inside = rule.scope is SubjectKind.DATASET_INPUT
-        name = f"r{self.bind(None)[2:]}"
+        name = f"r{self.rules}"
+        self.rules += 1
         holds = self.condition(rule.condition, inside=inside)
         when = Tri("true") if rule.when is None else self.condition(rule.when, inside=inside)
         layer = [
