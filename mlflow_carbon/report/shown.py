@@ -13,12 +13,13 @@ TEXT_LENGTH = 1200
 # Control, format (bidirectional overrides, zero width), surrogate, private-use and unassigned
 # characters: none of them has a look of its own, and PDF/A-3a forbids most of them.
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+_SPACES = frozenset({"Zs", "Zl", "Zp"})
 
 
 def visible(text: str) -> str:
     r"""The text with every invisible character written as its code point: ``\u202e``.
 
-    Line breaks and tabs become spaces.
+    Line breaks, tabs and every kind of space become a space.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -26,9 +27,10 @@ def visible(text: str) -> str:
 
 
 def _visible(character: str) -> str:
-    if character in "\n\r\t":
+    category = unicodedata.category(character)
+    if category in _SPACES or character in "\n\r\t":
         return " "
-    if unicodedata.category(character) not in _INVISIBLE:
+    if category not in _INVISIBLE:
         return character
     point = ord(character)
     return (

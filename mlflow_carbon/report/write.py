@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mlflow_carbon.audit.summary import Audit
 from mlflow_carbon.errors import OutputError
-from mlflow_carbon.report import csv, html, json, page, pdf, texts
+from mlflow_carbon.report import csv, html, json, junit, markdown, oscal, page, pdf, sarif, texts
 from mlflow_carbon.report.blocks import Document
 from mlflow_carbon.report.context import Attached
 from mlflow_carbon.report.document import build
@@ -34,9 +34,18 @@ def _pdf(job: _Job) -> bytes:
     return pdf.render(job.document, job.words, job.attached, job.audit.as_of, job.look)
 
 
+def _markdown(job: _Job) -> bytes:
+    short = build(job.audit, job.words, attached=job.attached, detail_rows=markdown.DETAIL_ROWS)
+    return markdown.render(short, job.words)
+
+
 FORMATS: Mapping[str, tuple[str, Callable[[_Job], bytes]]] = {
     "json": ("report.json", lambda job: job.attached[0].content),
     "csv": ("findings.csv", lambda job: job.attached[1].content),
+    "sarif": ("report.sarif", lambda job: sarif.render(job.audit)),
+    "oscal": ("oscal-assessment-results.json", lambda job: oscal.render(job.audit)),
+    "junit": ("junit.xml", lambda job: junit.render(job.audit)),
+    "markdown": ("report.md", _markdown),
     "html": ("report.html", lambda job: html.render(job.document, job.words, job.look)),
     "pdf": ("report.pdf", _pdf),
 }

@@ -1,0 +1,137 @@
+"""What a report never says, and what it always says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pypdfium2
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlflow_carbon import resources
+from mlflow_carbon.audit.summary import Audit
+from mlflow_carbon.policy.model import State
+from mlflow_carbon.report import texts
+from mlflow_carbon.report.blocks import RuleGroup
+from mlflow_carbon.report.context import ORDER, fair_shares
+from mlflow_carbon.report.document import build
+from mlflow_carbon.report.shown import shown, visible
+
+# "not-satisfied" is OSCAL's own word for the opposite.
+BANNED = re.compile(
+    r"\bcomplian(t|ce with)|\bcertif(ied|ies|y)|(?<!not-)\bsatisf(ies|ied)|meets? the requirements?|"
+    r"\bkonform (mit|zu)\b|\bzertifiziert|\berfüllt die (anforderung|vorgabe)|out of 100\b|\b\d+ ?/ ?100\b",
+    re.IGNORECASE,
+)
+
+
+def _shipped() -> list[Path]:
+    folders = (
+        resources.templates(),
+        resources.policies() / "packs",
+        resources.policies() / "frameworks",
+    )
+    kinds = {".yaml", ".j2", ".md", ".html", ".js"}
+    return [
+        path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in kinds
+    ]
+
+
+def test_no_template_and_no_policy_promises_conformity() -> None:
+    files = _shipped()
+    assert len(files) > 5
+    found = {
+        f"{path.name}: {match.group()}"
+        for path in files
+        for match in BANNED.finditer(path.read_text(encoding="utf-8"))
+    }
+    assert found == set()
+
+
+def test_no_output_promises_conformity(written: dict[str, Path]) -> None:
+    with pypdfium2.PdfDocument(written["pdf"]) as pdf:
+        outputs = {"pdf": "\n".join(page.get_textpage().get_text_bounded() for page in pdf)}
+    for name, path in written.items():
+        if name != "pdf":
+            outputs[name] = path.read_text(encoding="utf-8")
+    assert {name: m.group() for name, text in outputs.items() if (m := BANNED.search(text))} == {}
+
+
+def test_the_banned_words_would_be_found() -> None:
+    for claim in (
+        "is compliant",
+        "Certified model",
+        "satisfies Art. 10",
+        "meets the requirements of",
+        "72/100",
+    ):
+        assert BANNED.search(claim)
+
+
+def test_the_parts_stand_in_their_order_and_limits_come_before_findings(audit: Audit) -> None:
+    document = build(audit, texts.load("en"))
+    assert tuple(part.id for part in document.parts) == (*ORDER, "annex")
+    assert ORDER.index("scope") < ORDER.index("findings") < ORDER.index("open")
+    assert [part.number for part in document.parts] == [*map(str, range(1, 12)), ""]
+
+
+def test_failures_and_undecided_answers_are_told_in_the_same_detail(audit: Audit) -> None:
+    document = build(audit, texts.load("en"))
+    groups = {
+        part.id: [block for block in part.blocks if isinstance(block, RuleGroup)]
+        for part in document.parts
+    }
+    assert {group.state.state for group in groups["findings"]} == {State.FAIL}
+    assert {group.state.state for group in groups["open"]} == {
+        State.NO_EVIDENCE,
+        State.NEEDS_ATTESTATION,
+        State.ERROR,
+    }
+    assert {group.state.state for group in groups["waivers"]} == {State.WAIVED}
+    for group in (*groups["findings"], *groups["open"]):
+        assert re.search(r"\d+ of \d+", group.count)
+        assert len(group.facts.rows) == 5
+
+
+def test_details_are_capped_and_what_is_left_out_is_counted(audit: Audit) -> None:
+    document = build(audit, texts.load("en"), detail_rows=20)
+    groups = [b for part in document.parts for b in part.blocks if isinstance(b, RuleGroup)]
+    listed = sum(len(group.table.rows) for group in groups)
+    assert listed == 20
+    left_out = [int(group.table.omitted.split()[0]) for group in groups if group.table.omitted]
+    detailed = {State.FAIL, State.NO_EVIDENCE, State.NEEDS_ATTESTATION, State.ERROR, State.WAIVED}
+    assert listed + sum(left_out) == sum(audit.count(state) for state in detailed)
+
+
+@given(st.lists(st.integers(0, 500), max_size=30), st.integers(0, 400))
+def test_small_groups_are_shown_whole_before_large_ones_get_more(
+    wanted: list[int], budget: int
+) -> None:
+    given_rows = fair_shares(wanted, budget)
+    assert sum(given_rows) == min(sum(wanted), budget)
+    assert all(got <= want for got, want in zip(given_rows, wanted, strict=True))
+    cut = [got for got, want in zip(given_rows, wanted, strict=True) if got < want]
+    assert all(
+        got >= min(want, min(cut, default=0)) for got, want in zip(given_rows, wanted, strict=True)
+    )
+
+
+@given(st.text())
+def test_nothing_invisible_is_shown(text: str) -> None:
+    assert all(character.isprintable() for character in visible(text))
+    assert len(shown(text, 50)) <= 10 * 50 + 40
+
+
+@pytest.mark.parametrize("language", texts.languages())
+def test_every_language_has_every_text_with_the_same_places(language: str) -> None:
+    english, other = texts.load("en").entries, texts.load(language).entries
+    assert set(other) == set(english)
+
+    def places(entry: object) -> set[str]:
+        return set(re.findall(r"\$(\w+)", yaml.safe_dump(entry)))
+
+    assert {key for key in english if places(english[key]) != places(other[key])} == set()
+    assert {k for k in english if isinstance(english[k], str) != isinstance(other[k], str)} == set()
