@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
+from mlflow_carbon.evidence.ledger import Ledger
 from tests.gate import policy_files
 
 
@@ -28,6 +33,10 @@ class Server:
     folder: Path
     policy: Path
     log: Path
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.folder / "state" / "mlflow-carbon" / "gate-ledger.jsonl")
 
     def client(self) -> MlflowClient:
         return MlflowClient(self.url, self.url)
@@ -55,6 +64,70 @@ def seed(client: MlflowClient, name: str, *, passes: bool = True) -> Seeded:
     if passes:
         client.set_model_version_tag(name, version.version, "review", "passed")
     return Seeded(name, str(version.version), run.info.run_id)
+
+
+@dataclass(frozen=True)
+class Api:
+    """Raw requests, as curl or the UI would send them, as one user or as nobody."""
+
+    url: str
+    user: str = ""
+    prefix: str = "/api/2.0/mlflow"
+
+    def call(self, method: str, route: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Status and JSON of the answer."""
+        headers = {"Content-Type": "application/json"}
+        if self.user:
+            pair = base64.b64encode(f"{self.user}:{PASSWORD}".encode()).decode()
+            headers["Authorization"] = f"Basic {pair}"
+        address = f"{self.url}{self.prefix}/{route}"
+        request = urllib.request.Request(address, json.dumps(body).encode(), headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                text = error.read().decode()
+            return error.code, json.loads(text) if text.startswith("{") else {"message": text}
+
+    def post(self, route: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a request that has to succeed."""
+        status, answer = self.call("POST", route, body)
+        assert status == 200, (route, status, answer)
+        return answer
+
+    def seed(self, name: str, *, passes: bool = True) -> Seeded:
+        """Register a version whose evidence passes the test policy, or lacks the review."""
+        tags = [{"key": "owner", "value": "ana@example.org"}]
+        run_id = self.post("runs/create", {"experiment_id": "0", "tags": tags})["run"]["info"][
+            "run_id"
+        ]
+        self.post("runs/update", {"run_id": run_id, "status": "FINISHED"})
+        self.call("POST", "registered-models/create", {"name": name})
+        body = {"name": name, "source": f"runs:/{run_id}/model", "run_id": run_id}
+        version = str(self.post("model-versions/create", body)["model_version"]["version"])
+        if passes:
+            self.tag(name, version, "review", "passed")
+        return Seeded(name, version, run_id)
+
+    def tag(self, name: str, version: str, key: str, value: str) -> None:
+        body = {"name": name, "version": version, "key": key, "value": value}
+        self.post("model-versions/set-tag", body)
+
+    def promote(self, name: str, version: str = "1", alias: str = "champion") -> tuple[int, str]:
+        """Status and message of setting an alias."""
+        body = {"name": name, "alias": alias, "version": version}
+        status, answer = self.call("POST", "registered-models/alias", body)
+        return status, str(answer.get("message", ""))
+
+    def version(self, name: str, version: str = "1") -> dict[str, Any]:
+        query = urllib.parse.urlencode({"name": name, "version": version})
+        return dict(self.call("GET", f"model-versions/get?{query}", {})[1]["model_version"])
+
+    def aliases(self, name: str) -> dict[str, str]:
+        query = urllib.parse.urlencode({"name": name})
+        model = self.call("GET", f"registered-models/get?{query}", {})[1]["registered_model"]
+        return {one["alias"]: str(one["version"]) for one in model.get("aliases", [])}
 
 
 def free_port() -> int:
@@ -116,6 +189,52 @@ def running_server(
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The plain server (uvicorn)."""
     with running_server(tmp_path_factory.mktemp("server"), "--workers", "1") as running:
+        yield running
+
+
+AUTH_INI = """\
+[mlflow]
+default_permission = MANAGE
+database_uri = sqlite:///{folder}/basic_auth.db
+admin_username = admin
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+"""
+PASSWORD = "correct horse battery staple"
+PEOPLE = ("ana", "bob", "zoe", "aud", "ciso")
+
+AUTH_GATE = """\
+blocks_at: high
+  auditors: [aud]
+  approvers: [bob, zoe]
+  overriders: [ciso]
+  override_max_days: 3"""
+
+
+@pytest.fixture(scope="session")
+def auth_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Basic authentication below a static prefix; the users are ``PEOPLE`` and admin."""
+    folder = tmp_path_factory.mktemp("auth")
+    ini = folder / "auth.ini"
+    ini.write_text(AUTH_INI.format(folder=folder))
+    options = ("--app-name", "basic-auth", "--static-prefix", "/ml", "--workers", "1")
+    secrets = {
+        "MLFLOW_AUTH_CONFIG_PATH": str(ini),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "for these tests only",
+    }
+    with running_server(folder, *options, prefix="/ml", **secrets) as running:
+        admin = Api(running.url, "admin")
+        for name in PEOPLE:
+            admin.post("users/create", {"username": name, "password": PASSWORD})
+        running.policy.write_text(policy_files.REVIEWED.replace("blocks_at: high", AUTH_GATE))
+        yield running
+
+
+@pytest.fixture(scope="session")
+def gunicorn_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Two gunicorn processes with workspaces."""
+    options = ("--gunicorn-opts", "--workers 2 --threads 8", "--enable-workspaces")
+    with running_server(tmp_path_factory.mktemp("gunicorn"), *options) as running:
         yield running
 
 

@@ -1,65 +1,78 @@
-"""The gate in a real ``mlflow server``; the clients here have no gate of their own."""
+"""The gate in real ``mlflow server`` processes of every kind; the clients here have no gate of their own."""
 
 from __future__ import annotations
-
-import json
-import urllib.error
-import urllib.request
 
 import pytest
 from mlflow.exceptions import MlflowException
 
 from tests.gate import policy_files
-from tests.gate.conftest import Server, seed
+from tests.gate.conftest import Api, Server, seed
 
 PREFIXES = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
+KINDS = ("server", "auth_server", "gunicorn_server")
 
 
-def call(
-    server: Server, route: str, body: dict[str, object], method: str = "POST"
-) -> tuple[int, dict]:
-    """Status and JSON of one raw request, as the UI or curl would send it."""
-    request = urllib.request.Request(
-        server.url + route,
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
-        method=method,
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> tuple[Server, Api]:
+    """A server of each kind, and requests to it as somebody who may manage everything."""
+    running: Server = request.getfixturevalue(request.param)
+    return running, Api(running.url, "ana" if request.param == "auth_server" else "")
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_every_route_that_promotes_is_refused_with_403(server: Server, prefix: str) -> None:
+def test_every_route_that_promotes_is_refused_with_403_in_every_kind_of_server(
+    kind: tuple[Server, Api], prefix: str
+) -> None:
+    running, api = kind
     name = f"routes-{prefix.strip('/').split('/')[0]}"
-    seeded = seed(server.client(), name, passes=False)
+    seeded = api.seed(name, passes=False)
     protected = f"prod.{name}"
-    server.client().create_registered_model(protected)
-    attempts: dict[str, dict[str, object]] = {
-        "/registered-models/alias": {"name": name, "alias": "champion", "version": "1"},
-        "/model-versions/transition-stage": {
+    api.post("registered-models/create", {"name": protected})
+    attempts = {
+        "registered-models/alias": {"name": name, "alias": "champion", "version": "1"},
+        "model-versions/transition-stage": {
             "name": name,
             "version": "1",
             "stage": "production",
             "archive_existing_versions": False,
         },
-        "/model-versions/create": {
+        "model-versions/create": {
             "name": protected,
             "source": f"models:/{name}/1",
             "run_id": seeded.run_id,
         },
-        "/registered-models/rename": {"name": name, "new_name": f"Prod.{name}-2"},
+        "registered-models/rename": {"name": name, "new_name": f"Prod.{name}-2"},
     }
     for route, body in attempts.items():
-        status, answer = call(server, prefix + route, body)
+        status, answer = Api(api.url, api.user, prefix).call("POST", route, body)
         assert (status, answer["error_code"]) == (403, "PERMISSION_DENIED"), (route, answer)
         assert answer["policy"] == "test-gate 1.0.0"
         assert answer["violations"][0]["rule"]
         assert len(answer["message"].splitlines()) <= 5
+    last = running.ledger.read().entries[-1].said
+    assert last["route"].endswith(f"{prefix}/registered-models/rename")
+    assert (last["by"], last["identity"]) == (
+        (api.user, "proven") if api.user else ("", "not proven")
+    )
+
+
+def test_evidence_opens_the_gate_in_every_kind_of_server(kind: tuple[Server, Api]) -> None:
+    _, api = kind
+    api.seed("opens", passes=False)
+    assert api.promote("opens")[0] == 403
+    api.tag("opens", "1", "review", "passed")
+    assert api.promote("opens") == (200, "")
+    assert api.aliases("opens") == {"champion": "1"}
+
+
+def test_prompts_are_not_models(kind: tuple[Server, Api]) -> None:
+    _, api = kind
+    is_prompt = [{"key": "mlflow.prompt.is_prompt", "value": "true"}]
+    text = {"key": "mlflow.prompt.text", "value": "Hello"}
+    api.post("registered-models/create", {"name": "prod.greeting", "tags": is_prompt})
+    body = {"name": "prod.greeting", "source": "prompt-template", "tags": [*is_prompt, text]}
+    api.post("model-versions/create", body)
+    assert api.promote("prod.greeting") == (200, "")
 
 
 def test_the_python_client_shows_the_reasons(server: Server) -> None:
@@ -70,26 +83,16 @@ def test_the_python_client_shows_the_reasons(server: Server) -> None:
     assert "mlflow-carbon gate check models:/client/1" in str(caught.value)
 
 
-def test_evidence_opens_the_gate(server: Server) -> None:
-    client = server.client()
-    seed(client, "opens", passes=False)
-    with pytest.raises(MlflowException, match="REV-001"):
-        client.set_registered_model_alias("opens", "champion", "1")
-    client.set_model_version_tag("opens", "1", "review", "passed")
-    client.set_registered_model_alias("opens", "champion", "1")
-    assert client.get_model_version_by_alias("opens", "champion").version == "1"
-
-
 def test_a_policy_broken_while_the_server_runs_closes_the_gate_until_it_is_mended(
     server: Server,
 ) -> None:
-    client = server.client()
-    seed(client, "broken")
+    api = Api(server.url)
+    api.seed("broken")
     server.policy.write_text("not: [a, policy")
     try:
-        with pytest.raises(MlflowException, match="the gate's policy cannot be read"):
-            client.set_registered_model_alias("broken", "champion", "1")
-        seed(client, "broken-registers")
+        status, message = api.promote("broken", alias="any-alias")
+        assert (status, "the gate's policy cannot be read" in message) == (403, True)
+        api.seed("broken-registers")
     finally:
         server.policy.write_text(policy_files.REVIEWED)
-    client.set_registered_model_alias("broken", "champion", "1")
+    assert api.promote("broken") == (200, "")
