@@ -14,7 +14,6 @@ from typing import Any
 from mlflow_carbon import schema
 from mlflow_carbon.carbon.intensity import Factor, factor_for
 from mlflow_carbon.carbon.own import own_factors
-from mlflow_carbon.carbon.own import own_factors
 from mlflow_carbon.carbon.region import find_region
 from mlflow_carbon.schema import Metric, Param, Tag
 from mlflow_carbon.settings import Settings

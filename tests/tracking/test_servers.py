@@ -1,0 +1,188 @@
+"""Programs that log to a real ``mlflow server``: as it should be, slow, refusing, down."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from mlflow_carbon.schema import Metric, Param, Tag
+from tests.tracking.conftest import Finished, our_tags, ours
+from tests.tracking.servers import Proxy, Server
+from tests.tracking.test_processes import BURN, command, runs, spooled
+
+Program = Callable[..., Finished]
+
+QUICK = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "2"}
+
+
+def script(name: str, middle: str = "burn(0.2)") -> str:
+    """A program with one run."""
+    return (
+        BURN
+        + f"""
+import mlflow
+with mlflow.start_run(run_name={name!r}):
+    mlflow.log_metric("loss", 0.1)
+    {middle}
+"""
+    )
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Server]:
+    """One server for all tests of this file."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(empty_store, folder / "mlflow.db")
+    started = Server(folder, f"sqlite:///{folder / 'mlflow.db'}")
+    MlflowClient(started.uri).create_experiment("tests")
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    """A proxy before the server."""
+    started = Proxy(server.port)
+    yield started
+    started.close()
+
+
+def test_a_run_on_a_server_carries_figures_and_seal_and_the_server_measures_nothing(
+    program: Program, server: Server, environment: dict[str, str]
+) -> None:
+    done = program(script("over http"), MLFLOW_TRACKING_URI=server.uri)
+    assert done.code == 0, done.err
+    run = runs(server.uri)["over http"]
+    assert our_tags(run)[Tag.STATUS] == "measured"
+    assert ours(run)[Metric.ENERGY_KWH] > 0
+    assert Param.EVIDENCE_SHA256 in run.data.params
+    (artifact,) = MlflowClient(server.uri).list_artifacts(run.info.run_id, "mlflow_carbon")
+    assert artifact.path == "mlflow_carbon/evidence.json"
+    assert spooled(environment) == []
+
+
+def test_a_slow_server_holds_up_the_end_of_a_run_by_five_seconds_at_most(
+    program: Program, server: Server, proxy: Proxy, environment: dict[str, str]
+) -> None:
+    proxy.hold.clear()
+    done = program(
+        script("slow")
+        .replace("import mlflow\n", "import mlflow, time\n")
+        .replace("    burn(0.2)", "    burn(0.2)\n    start = time.monotonic()")
+        + "print(time.monotonic() - start)",
+        MLFLOW_TRACKING_URI=proxy.uri,
+    )
+    proxy.hold.set()
+    assert done.code == 0, done.err
+    assert 4.5 < float(done.out.splitlines()[-1]) < 9
+    assert runs(server.uri)["slow"].info.status == "FINISHED"
+    recovered = command(program, "recover", MLFLOW_TRACKING_URI=server.uri)
+    assert (recovered.code, recovered.out.split()[0]) == (0, "delivered"), recovered
+    assert our_tags(runs(server.uri)["slow"])[Tag.STATUS] == "measured"
+    assert spooled(environment) == []
+
+
+def test_a_server_that_says_too_many_requests_is_asked_again(
+    program: Program, server: Server, proxy: Proxy
+) -> None:
+    proxy.refusals.append(429)
+    done = program(script("throttled"), MLFLOW_TRACKING_URI=proxy.uri)
+    assert done.code == 0, done.err
+    assert proxy.refused == 1
+    assert our_tags(runs(server.uri)["throttled"])[Tag.STATUS] == "measured"
+
+
+def test_a_run_whose_server_went_away_is_kept_and_delivered_when_it_is_back(
+    program: Program, server: Server, environment: dict[str, str], tmp_path: Path
+) -> None:
+    away, back = tmp_path / "away", tmp_path / "back"
+    source = script(
+        "server gone",
+        f"open({str(away)!r}, 'w').close()\n"
+        "    import os\n"
+        f"    while not os.path.exists({str(back)!r}): burn(0.05)",
+    )
+    finished: list[Finished] = []
+    thread = threading.Thread(
+        target=lambda: finished.append(program(source, MLFLOW_TRACKING_URI=server.uri, **QUICK))
+    )
+    thread.start()
+    deadline = time.monotonic() + 60
+    while not away.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    server.stop()
+    back.touch()
+    thread.join()
+    assert finished[0].code != 0  # MLflow itself cannot end the run without its server
+    assert "mlflow.exceptions.MlflowException: API request" in finished[0].err
+    assert len(spooled(environment)) == 1
+    down = command(program, "recover", MLFLOW_TRACKING_URI=server.uri)
+    assert down.code == 4
+    assert "no MLflow server answers" in down.out
+    server.start()
+    up = command(program, "recover", MLFLOW_TRACKING_URI=server.uri)
+    assert up.code == 0, up.out + up.err
+    run = runs(server.uri)["server gone"]
+    assert ours(run)[Metric.ENERGY_KWH] > 0
+    assert our_tags(run)[Tag.STATUS] == "measured"
+    assert spooled(environment) == []
+
+
+def test_a_server_that_is_down_from_the_start_gives_mlflows_own_error_and_nothing_of_ours(
+    program: Program, environment: dict[str, str]
+) -> None:
+    done = program(
+        script("never"), MLFLOW_TRACKING_URI="http://127.0.0.1:9", MLFLOW_RUN_ID="f" * 32, **QUICK
+    )
+    assert done.code == 1
+    assert "mlflow.exceptions.MlflowException: API request" in done.err
+    assert "mlflow-carbon" not in done.err
+    assert spooled(environment) == []
+
+
+def test_basic_auth_is_no_obstacle(program: Program, tmp_path: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, tmp_path / "auth.db")
+    config = tmp_path / "auth.ini"
+    config.write_text(
+        "[mlflow]\ndefault_permission = READ\n"
+        f"database_uri = sqlite:///{tmp_path / 'users.db'}\n"
+        "admin_username = admin\nadmin_password = correct-horse-battery\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+    )
+    server = Server(
+        tmp_path,
+        f"sqlite:///{tmp_path / 'auth.db'}",
+        "--app-name",
+        "basic-auth",
+        MLFLOW_AUTH_CONFIG_PATH=str(config),
+        MLFLOW_FLASK_SERVER_SECRET_KEY="for this test only",
+    )
+    try:
+        done = program(
+            script("with a password"),
+            MLFLOW_TRACKING_URI=server.uri,
+            MLFLOW_TRACKING_USERNAME="admin",
+            MLFLOW_TRACKING_PASSWORD="correct-horse-battery",
+        )
+    finally:
+        server.stop()
+    assert done.code == 0, done.err
+    run = runs(f"sqlite:///{tmp_path / 'auth.db'}")["with a password"]
+    assert our_tags(run)[Tag.STATUS] == "measured"
+
+
+def test_a_postgresql_store_is_written_like_any_other(
+    program: Program, postgres_uri: str, environment: dict[str, str]
+) -> None:
+    done = program(script("in postgresql"), MLFLOW_TRACKING_URI=postgres_uri)
+    assert done.code == 0, done.err
+    run = runs(postgres_uri)["in postgresql"]
+    assert our_tags(run)[Tag.STATUS] == "measured"
+    assert ours(run)[Metric.ENERGY_KWH] > 0
