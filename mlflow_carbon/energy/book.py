@@ -108,6 +108,6 @@ class Book:
 
     def _troubles(self, now_ns: int) -> dict[str, tuple[MeterInfo, str]]:
         return {
-            meter_id: (track.info, track.trouble or f"silent for {track.silent_s(now_ns):.2f} s")
+            meter_id: (track.info, track.why_silent(now_ns))
             for meter_id, track in self._tracks.items()
         }

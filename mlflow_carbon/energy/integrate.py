@@ -109,9 +109,9 @@ class Track:
         tick = _tick(reading, self._beat.of_change(reading.at_ns, self._polled_ns))
         self._polled_ns = reading.at_ns
         self._place_the_first(tick)
-        self._tick = tick
+        before, self._tick = self._tick, tick
         self._see_slope(tick, keep=reading.power_w is None)
-        return self._hand_out(tick) if tick.at_ns > self._at_ns else None
+        return self._hand_out(before, tick) if tick.at_ns > self._at_ns else None
 
     def gap(self, gap: Gap) -> None:
         """Take note that the meter could not be read; a counter makes up for it later, others cannot."""
@@ -147,6 +147,14 @@ class Track:
         at = Moment(to_ns, to_ns, to_ns)
         self._moved(_Tick(at, self._handed.energy_j + energy, self._handed.own_j + own))
         return interval
+
+    def why_silent(self, now_ns: int) -> str:
+        """The reason, where a run got no figure from this meter."""
+        if self.trouble:
+            return self.trouble
+        silent_s = self.silent_s(now_ns)
+        late = silent_s > 2 * max(self._period_s, self.info.tick_s) or self._tick is None
+        return f"silent for {silent_s:.2f} s" if late else "counted nothing during the run"
 
     def silent_s(self, now_ns: int) -> float:
         """Seconds since the meter last gave a value, or since the start."""
@@ -211,7 +219,7 @@ class Track:
             self._see(max(0.0, tick.energy_j.mid - start.energy_j.mid) / span_s, keep)
             self._slope_from = tick
 
-    def _hand_out(self, tick: _Tick) -> Interval:
+    def _hand_out(self, before: _Tick, tick: _Tick) -> Interval:
         assert self._handed is not None
         energy = grown(tick.energy_j, self._handed.energy_j)
         own = grown(tick.own_j, self._handed.own_j)
@@ -221,13 +229,22 @@ class Track:
         else:
             lead_s = (self._handed.at_ns - self._at_ns) / 1e9
             stretch = span_s / max(1e-9, span_s - lead_s) if lead_s > 0 else 1.0
-            energy, own = energy.scaled(stretch), own.scaled(stretch)
+            energy = _including(energy.scaled(stretch), self._fresh(before, tick, "energy_j"))
+            own = _including(own.scaled(stretch), self._fresh(before, tick, "own_j"))
             blur_j = energy.mid / span_s * tick.moment.blur_ns / 1e9
             interval = Interval(self._at_ns, tick.at_ns, energy, own, blur_j)
         self._broken = None
         energy = _at_least(tick.energy_j, self._handed.energy_j)
         self._moved(_Tick(tick.moment, energy, _at_least(tick.own_j, self._handed.own_j)))
         return interval
+
+    def _fresh(self, before: _Tick, tick: _Tick, field: str) -> float:
+        """What the counter itself says for the stretch, whatever was bridged before it."""
+        span_ns = tick.at_ns - before.at_ns
+        if span_ns <= 0:
+            return 0.0
+        used: Range = grown(getattr(tick, field), getattr(before, field))
+        return used.mid * (tick.at_ns - max(before.at_ns, self._at_ns)) / span_ns
 
     def _over_the_break(self, tick: _Tick, span_s: float) -> Interval:
         energy = ordered(0.0, (self._power_w or 0.0) * span_s, self._ceiling_w() * span_s)
@@ -236,6 +253,11 @@ class Track:
 
     def _moved(self, handed: _Tick) -> None:
         self._handed, self._at_ns = handed, handed.at_ns
+
+
+def _including(energy: Range, fresh_j: float) -> Range:
+    """A bridge that gave too much or too little shifts the next mid; the range holds the truth."""
+    return Range(min(energy.low, fresh_j), energy.mid, max(energy.high, fresh_j))
 
 
 def _tick(reading: Reading, moment: Moment) -> _Tick:

@@ -6,6 +6,7 @@ unattributed rest, add up to the energy handed out.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -29,6 +30,11 @@ class _Sum:
     covered_ns: int = 0
     largest_gap_ns: int = 0
     readings: int = 0
+
+    @property
+    def says_something(self) -> bool:
+        """A device that counted nothing at all was not measured: nothing uses no power."""
+        return self.boundary_j.high > 0 and bool(self.covered_ns or self.boundary_j.mid)
 
     def take(self, own_j: Range, whole_j: Range, covered_ns: int) -> None:
         self.attributed_j += own_j
@@ -177,15 +183,16 @@ class Ledger:
         missing = list(unmeasured)
         for meter_id, total in account.sums.items():
             info = self._infos[meter_id]
-            if total.covered_ns or total.attributed_j.mid:
+            if total.says_something:
                 parts.setdefault(info.component, []).append((info, total))
         for meter_id, (info, reason) in troubles.items():
-            total_or_none = account.sums.get(meter_id)
-            if total_or_none is None or not (
-                total_or_none.covered_ns or total_or_none.attributed_j.mid
-            ):
+            found = account.sums.get(meter_id)
+            if found is None or not found.says_something:
                 missing.append(Unmeasured(info.component, f"{info.describe}: {reason}"))
-        components = [_component(name, found, duration_ns) for name, found in parts.items()]
+        silent = Counter(part.component for part in missing)
+        components = [
+            _component(found, duration_ns, silent[component]) for component, found in parts.items()
+        ]
         return RunEnergy(
             duration_s=duration_ns / 1e9,
             components=tuple(sorted(components, key=lambda part: part.component.value)),
@@ -199,19 +206,21 @@ def _blurred(energy: Range, blur_j: float) -> Range:
 
 
 def _component(
-    component: Component, found: list[tuple[MeterInfo, _Sum]], duration_ns: int
+    found: list[tuple[MeterInfo, _Sum]], duration_ns: int, silent: int
 ) -> ComponentEnergy:
+    """One component from its meters; ``silent`` more of them gave nothing and lower the coverage."""
     attributed = boundary = NOTHING
     for info, total in found:
         attributed += _with_sensor_error(total.attributed_j, info.sensor_error)
         boundary += _with_sensor_error(total.boundary_j, info.sensor_error)
     infos = [info for info, _ in found]
+    covered_ns = sum(total.covered_ns for _, total in found)
     return ComponentEnergy(
-        component=component,
+        component=infos[0].component,
         method=max((info.method for info in infos), key=_METHODS.index),
         attributed_j=attributed,
         boundary_j=boundary,
-        coverage=min(1.0, sum(t.covered_ns for _, t in found) / len(found) / duration_ns),
+        coverage=min(1.0, covered_ns / (len(found) + silent) / duration_ns),
         largest_gap_s=max(total.largest_gap_ns for _, total in found) / 1e9,
         readings=sum(total.readings for _, total in found),
         meters=tuple(info.describe for info in infos),
