@@ -124,6 +124,8 @@ class Artifact:
     """Paths in the run's artifacts."""
 
     EVIDENCE = "mlflow_carbon/evidence.json"
+    SUMMARY = "mlflow_carbon/summary.html"
+    """For a person: the same figures as a page; rewritten when a run is resumed."""
     PROVENANCE = "mlflow_carbon/provenance.json"
 
 

@@ -15,13 +15,15 @@ from mlflow_carbon import schema
 from mlflow_carbon.carbon.intensity import Factor, factor_for
 from mlflow_carbon.carbon.own import own_factors
 from mlflow_carbon.carbon.region import find_region
-from mlflow_carbon.schema import Metric, Param, Tag
+from mlflow_carbon.schema import Artifact, Metric, Param, Tag
 from mlflow_carbon.settings import Settings
+from mlflow_carbon.tracking.edge import harmless
 from mlflow_carbon.tracking.facts import Base, Facts, Json, Origin
 from mlflow_carbon.tracking.ranks import is_launcher
 from mlflow_carbon.tracking.record import Record, Seal, build, seal
 from mlflow_carbon.tracking.spool import Spool
 from mlflow_carbon.tracking.spooled import sealed_line
+from mlflow_carbon.tracking.summary import page
 
 MS_PER_S = 1000.0
 
@@ -130,13 +132,20 @@ def conclude(
 
 
 def deliver(client: Any, run_id: str, record: Record, document: Seal, *, step: int) -> None:
-    """Send a sealed record: first all figures in one ``log_batch``, then the document."""
+    """Send a sealed record: first all figures in one ``log_batch``, then the documents."""
     params = {document.param: document.sha256}
     log(client, run_id, record.metrics, record.tags, step=step, params=params)
+    _put(client, run_id, document.path, document.document)
+    with harmless("write the summary page"):  # the record is whole without it
+        summary = page(json.loads(document.document), document.sha256, document.path)
+        _put(client, run_id, Artifact.SUMMARY, summary.encode())
+
+
+def _put(client: Any, run_id: str, path: str, data: bytes) -> None:
     with tempfile.TemporaryDirectory(prefix="mlflow-carbon-") as scratch:
-        folder, _, name = document.path.rpartition("/")
+        folder, _, name = path.rpartition("/")
         file = Path(scratch) / name
-        file.write_bytes(document.document)
+        file.write_bytes(data)
         client.log_artifact(run_id, str(file), folder)
 
 
