@@ -21,8 +21,10 @@ COMMANDS = {
     "policy": "Check, list and show policies.",
     "gate": "Ask whether a model version may be promoted.",
     "attest": "Put a named person's statement or a dataset card on record.",
+    "export": "Write a model version's evidence as bill of materials, card or form.",
     "factors": "Show emission factors and their sources; check and bring in your own.",
     "measure": "Run a program and record its energy on an MLflow run.",
+    "verify": "Say whether runs are as they were when they ended.",
     "recover": "Deliver the energy of runs whose process was killed.",
 }
 
