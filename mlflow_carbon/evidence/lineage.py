@@ -198,6 +198,8 @@ def _lineage_facts(
     }
     yield "lineage.runs", Fact(len(evidence), where)
     yield "lineage.failed_runs", Fact(failed, where)
+    deleted = sum(run.info.lifecycle_stage == "deleted" for run in lineage.runs.values())
+    yield "lineage.deleted_runs", Fact(deleted, where)
     yield "lineage.unmeasured_runs", Fact(len(counted.unmeasured), where)
     yield "lineage.evaluation_runs", Fact(len(lineage.evaluations), where)
     yield "lineage.datasets", Fact(len(contents), where)

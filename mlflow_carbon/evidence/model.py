@@ -94,6 +94,9 @@ CLOSED_FACTS: Mapping[str, FactType] = {
     "lineage.emissions_kg": _N,
     "lineage.evaluation_runs": _N,
     "lineage.datasets": _N,
+    "lineage.deleted_runs": _N,
+    "seal.state": _T,
+    "seal.changed": _L,
     "policy.id": _T,
     "policy.version": _T,
     "policy.owner": _T,
@@ -107,8 +110,9 @@ CLOSED_FACTS: Mapping[str, FactType] = {
     "policy.loosened": _L,
 }
 """``lineage.*``: over the training run, its parents' trees, tuning children and evaluation runs of a
-version, each counted once. ``policy.*``: about a pack, see ``policy.about``. ``dataset.other_digests``: content hashes the same dataset name had elsewhere
-in the store."""
+version, each counted once. ``seal.*``: whether a run is as it was sealed, a value of ``evidence.seal.Seal``,
+and what changed. ``policy.*``: about a pack, see ``policy.about``. ``dataset.other_digests``: content hashes
+the same dataset name had elsewhere in the store."""
 
 
 @dataclass(frozen=True, slots=True)

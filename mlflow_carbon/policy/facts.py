@@ -6,7 +6,7 @@ from mlflow_carbon import schema
 from mlflow_carbon.evidence.model import CLOSED_FACTS, OPEN_NAMESPACES, FactType, SubjectKind
 from mlflow_carbon.policy.shape import did_you_mean
 
-_RUN = ("metric", "param", "tag", "run")
+_RUN = ("metric", "param", "tag", "run", "seal")
 _VERSION = ("version", "version_tag", "model", "model_tag", "lineage", *_RUN)
 _OF_SCOPE: dict[SubjectKind, tuple[str, ...]] = {
     SubjectKind.RUN: _RUN,

@@ -13,6 +13,8 @@ API_VERSION = "mlflow-carbon/v1"
 
 _SEVERITIES = tuple(severity.value for severity in Severity)
 _SCOPES = tuple(kind.value for kind in SubjectKind)
+_STATEMENT = r"[a-z0-9][a-z0-9_-]{0,99}"
+"""Without a dot: names with one are the gate's own (approvals, overrides)."""
 _RULE_ID = r"[A-Z][A-Z0-9]*(?:-[A-Z0-9]+)+"
 PARAMETER_TYPES = ("number", "text", "list")
 
@@ -80,7 +82,7 @@ ATTEST: Shape = {
         Kind.TEXT,
         "the identifier of the statement",
         required=True,
-        pattern=r"[a-z0-9][a-z0-9._-]{0,99}",
+        pattern=_STATEMENT,
         example="intended-use-reviewed",
     ),
     "asks": Field(Kind.TEXT, "what the person states, as a sentence", required=True),
@@ -148,6 +150,7 @@ USE: Shape = {
         choices=_SCOPES,
     ),
     "severity": Field(Kind.TEXT, "another severity than in its own pack", choices=_SEVERITIES),
+    "controls": Field(Kind.SHAPES, "more controls it is evidence for", shape=CONTROL),
 }
 
 WAIVER: Shape = {

@@ -85,7 +85,7 @@ class _Builder:
         taken = self._taken
         metadata: Taken = taken.get("metadata", Taken(taken.at))
         listed = self._frameworks()
-        taken_over, inherited = self._taken_over(given)
+        taken_over, inherited = self._taken_over(given, listed)
         own = self._parameters(given, inherited)
         reader = RuleReader(own, listed, self._problems)
         rules = [*taken_over, *filter(None, map(reader.read, taken.get("rules", [])))]
@@ -122,8 +122,11 @@ class _Builder:
                 self._problems.add(at, f"no framework is called {ref[:60]!r}.{hint}")
         return listed
 
-    def _taken_over(self, given: Mapping[str, object]) -> tuple[list[Rule], dict[str, Parameter]]:
+    def _taken_over(
+        self, given: Mapping[str, object], listed: Mapping[str, Framework]
+    ) -> tuple[list[Rule], dict[str, Parameter]]:
         """The rules named under ``use``, and the parameters they came with."""
+        reader = RuleReader({}, listed, self._problems)
         rules: list[Rule] = []
         inherited: dict[str, Parameter] = {}
         packs: dict[str, Pack] = {}
@@ -143,7 +146,8 @@ class _Builder:
                 self._problems.add(entry.place("rule"), message)
                 continue
             try:
-                rule, laxer = adapted(found[rule_id], entry, name)
+                more = tuple(filter(None, map(reader.control, entry.get("controls", []))))
+                rule, laxer = adapted(found[rule_id], entry, name, more)
             except FaultError as fault:
                 self._problems.add(fault.at, fault.message)
                 continue

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mlflow_carbon.evidence.model import SubjectKind
-from mlflow_carbon.policy.model import Condition, ForEach, Rule, Severity
+from mlflow_carbon.policy.model import Condition, ControlRef, ForEach, Rule, Severity
 from mlflow_carbon.policy.shape import FaultError, Taken
 
 
-def adapted(rule: Rule, entry: Taken, pack: str) -> tuple[Rule, str | None]:
+def adapted(
+    rule: Rule, entry: Taken, pack: str, controls: tuple[ControlRef, ...]
+) -> tuple[Rule, str | None]:
     """The rule as ``entry`` (a ``use`` item) wants it, and a sentence if that is laxer than in ``pack``.
 
-    Its tests stay in its own pack.
+    Its tests stay in its own pack; ``controls`` come on top of its own.
 
     Raises:
         FaultError: the rule cannot be put to the scope asked for.
@@ -22,7 +24,7 @@ def adapted(rule: Rule, entry: Taken, pack: str) -> tuple[Rule, str | None]:
     laxer = None
     if severity.rank > rule.severity.rank:
         laxer = f"{rule.id} is {severity.value} here; in {pack} it is {rule.severity.value}."
-    moved = replace(rule, severity=severity, tests=())
+    moved = replace(rule, severity=severity, tests=(), controls=(*rule.controls, *controls))
     if scope is rule.scope:
         return moved, laxer
     if scope is not SubjectKind.MODEL_VERSION:

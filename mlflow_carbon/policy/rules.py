@@ -51,7 +51,7 @@ class RuleReader:
         attest = self._attest(taken, scope)
         self._exactly_one(taken)
         self._baseline(taken, scope)
-        controls = tuple(filter(None, map(self._control, taken.get("controls", []))))
+        controls = tuple(filter(None, map(self.control, taken.get("controls", []))))
         if "controls" in taken.values and not taken.values["controls"]:
             self.problems.add(taken.place("controls"), "a rule names at least one control.")
         finding = self._finding(taken, scope)
@@ -124,7 +124,8 @@ class RuleReader:
         )
         return None
 
-    def _control(self, taken: Taken) -> ControlRef | None:
+    def control(self, taken: Taken) -> ControlRef | None:
+        """The control an entry names, if the frameworks of the pack have it."""
         framework, _, control = str(taken.get("ref", "")).partition("/")
         if "relation" not in taken.values or not control:
             return None

@@ -319,3 +319,41 @@ def test_the_moment_of_the_audit_is_an_argument(answered: Answered) -> None:
     body = "assert: {run: start_time, newer_than: 30 days}"
     start = datetime(2026, 5, 20, tzinfo=timezone.utc)
     assert answered(body, {"run.start_time": start}).state is State.PASS
+
+
+QUALITY = "assert: {for_each: {metrics: '^eval/'}, assert: {each: value, at_least: 0.9}}"
+
+
+def test_every_metric_that_matches_is_looked_at_and_named(answered: Answered) -> None:
+    facts = {"metric.eval/a": 0.95, "metric.eval/b": 0.5, "metric.train/c": 0.1}
+    answer = answered(QUALITY, facts, finding="{each:name} is {each:value}.")
+    assert answer.state is State.FAIL
+    assert answer.message == "eval/b is 0.5."
+    assert [o.fact for o in answer.observations] == ["metric.eval/a", "metric.eval/b"]
+    assert answered(QUALITY, {"metric.train/c": 0.99}).state is State.NO_EVIDENCE
+
+
+REGRESSION = (
+    "baseline: champion\n"
+    "assert: {for_each: {metrics: '^eval/'}, assert: {each: value, at_least: {each: baseline, minus: 0.01}}}"
+)
+
+
+def test_a_candidate_is_compared_metric_by_metric_with_the_baseline(answered: Answered) -> None:
+    champion = {"baseline.metric.eval/a": 0.9, "baseline.metric.eval/b": 0.8}
+
+    def state(**candidate: float) -> State:
+        facts = {f"metric.eval/{name}": value for name, value in candidate.items()}
+        return answered(REGRESSION, {**champion, **facts}, scope="pair").state
+
+    assert state(a=0.9, b=0.795) is State.PASS
+    assert state(a=0.99, b=0.78) is State.FAIL
+    assert state(a=0.99) is State.NO_EVIDENCE
+    assert state(a=0.99, b=0.8, c=0.0) is State.PASS
+
+
+def test_two_texts_on_record_may_be_asked_to_differ(answered: Answered) -> None:
+    body = "assert: {tag: approved_by, not_equals: {run: user}}"
+    assert answered(body, {"tag.approved_by": "b", "run.user": "a"}).state is State.PASS
+    assert answered(body, {"tag.approved_by": "a", "run.user": "a"}).state is State.FAIL
+    assert answered(body, {"tag.approved_by": "b"}).state is State.NO_EVIDENCE

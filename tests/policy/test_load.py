@@ -202,7 +202,7 @@ def test_a_rule_taken_over_keeps_its_text_and_place(pack_of: PackOf) -> None:
     pack = pack_of(
         f"{HEAD}use:\n"
         "  - {rule: baseline/ENE-006, severity: low}\n"
-        "  - {rule: nist-ai-rmf-core/DAT-003, scope: model_version}\n"
+        "  - {rule: data-provenance/DAT-003, scope: model_version}\n"
     )
     budget, license_ = pack.rules
     assert budget.at.file.endswith("baseline.yaml")

@@ -50,3 +50,39 @@ def test_packs_audited_together_do_not_ask_the_same_twice() -> None:
     baseline = {rule.id for rule in load_pack("baseline").rules}
     core = {rule.id for rule in load_pack("nist-ai-rmf-core").rules}
     assert not baseline & core
+
+
+CATALOGUE = {
+    f"{family}-{number:03}"
+    for family, count in {
+        "ENE": 9,
+        "CAR": 5,
+        "EFF": 5,
+        "DAT": 12,
+        "EVL": 6,
+        "SEC": 5,
+        "DOC": 4,
+        "GOV": 4,
+        "REL": 2,
+        "MON": 1,
+        "INT": 4,
+    }.items()
+    for number in range(1, count + 1)
+}
+
+
+def test_all_57_rules_of_the_catalogue_ship_in_six_packs_each_written_once() -> None:
+    written = [
+        rule.id
+        for name, path in shipped_packs().items()
+        for rule in load_pack(name).rules
+        if rule.at.file == str(path)
+    ]
+    assert len(PACKS) == 6
+    assert len(CATALOGUE) == 57
+    assert len(written) == len(set(written))
+    assert set(written) >= CATALOGUE
+
+
+def test_the_baseline_has_16_rules() -> None:
+    assert len(load_pack("baseline").rules) == 16
