@@ -62,7 +62,7 @@ def test_lineage_holds_children_and_evaluations_and_counts_energy_once(
 def test_a_copied_version_has_the_lineage_of_its_origin(sqlite_store: Seeded) -> None:
     copy, origin = read(sqlite_store.uri, "credit-copy"), read(sqlite_store.uri)
     lineage = [key for key in origin.facts if key.startswith("lineage.")]
-    assert len(lineage) == 7
+    assert len(lineage) == 8
     assert [value(copy, key) for key in lineage] == [value(origin, key) for key in lineage]
 
 
