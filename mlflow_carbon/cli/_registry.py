@@ -26,6 +26,26 @@ def store_options(function: _F) -> _F:
     return store(registry(function))
 
 
+def policy_option(function: _F) -> _F:
+    """``--policy``."""
+    return click.option(
+        "--policy",
+        help="Pack name or file; default: the gate's own (MLFLOW_CARBON_GATE_POLICY), else promotion-gate.",
+    )(function)
+
+
+def gate_pack(policy: str | None) -> Any:
+    """The pack that decides.
+
+    Raises:
+        PolicyError: it cannot be used.
+    """
+    from mlflow_carbon import settings
+    from mlflow_carbon.policy.load import load_pack
+
+    return load_pack(policy or settings.gate_policy() or "promotion-gate")
+
+
 def open_client(store: str | None, registry: str | None) -> Any:
     """An ``MlflowClient``; a store alone is the registry too."""
     from mlflow import MlflowClient

@@ -15,7 +15,7 @@ from mlflow_carbon.errors import OutputError, SettingsError
 from mlflow_carbon.gate.judge import Bench, Verdict
 from mlflow_carbon.gate.protection import Protection
 from mlflow_carbon.gate.record import Record
-from mlflow_carbon.gate.refusal import Refusal, Violation
+from mlflow_carbon.gate.refusal import Refusal, Violation, violations_of
 from mlflow_carbon.gate.rulebook import Rulebook, RulebookReader
 from mlflow_carbon.settings import Settings, gate_deadline_s, gate_ledger, is_server_process
 
@@ -176,6 +176,8 @@ def _entry(
     if verdict and verdict.violations:
         entry["violations"] = [f"{one.rule} {one.state}" for one in verdict.violations]
     if verdict and verdict.decision and (opened := verdict.decision.override):
+        passed_over = violations_of(verdict.decision)
+        entry["violations"] = [f"{one.rule} {one.state}" for one in passed_over]
         entry["override"] = {
             "by": opened.by,
             "role": opened.role,

@@ -11,6 +11,7 @@ import hashlib
 from datetime import datetime, timedelta
 
 from mlflow_carbon.evidence.model import Attestation, Evidence
+from mlflow_carbon.gate import manifest
 from mlflow_carbon.policy.model import Gate
 
 APPROVED = "approved."
@@ -36,13 +37,20 @@ def in_force(made: Attestation, as_of: datetime) -> bool:
 
 
 def approvals(gate: Gate, evidence: Evidence, as_of: datetime) -> tuple[Attestation, ...]:
-    """The approvals that count: one for each person who may approve and is not an author."""
+    """The approvals that count: one for each person who may approve and is not an author.
+
+    An approval of other files than those in the manifest is one of another model.
+    """
     by_author = authors(evidence)
+    listed = evidence.facts.get(f"version_tag.{manifest.TAG}")
+    files = manifest.from_text(str(listed.value)) if listed is not None else None
+    approved_files = files.reference if files is not None else ""
     return tuple(
         made
         for made in evidence.attestations
         if made.statement == statement_of(APPROVED, made.by)
         and in_force(made, as_of)
+        and made.reference in ("", approved_files)
         and made.by not in by_author
         and (not gate.approvers or made.by in gate.approvers)
     )

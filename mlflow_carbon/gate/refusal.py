@@ -92,8 +92,8 @@ def _violation(finding: Finding) -> Violation:
         rule=finding.rule_id,
         severity=finding.severity.value,
         state=finding.state.value,
-        message=_clean(finding.message),
-        fix=_clean(finding.remediation),
+        message=clean(finding.message),
+        fix=clean(finding.remediation),
     )
 
 
@@ -103,11 +103,11 @@ def _sentence(violation: Violation) -> str:
     return f"{violation.rule} ({violation.severity}, {words}): {violation.message}{fix}"
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Text from policies, tags and dataset names on one line, without control characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _line(text: str) -> str:
-    text = _clean(text)
+    text = clean(text)
     return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."

@@ -18,12 +18,9 @@ from mlflow.store.model_registry.base_rest_store import BaseRestStore
 from mlflow_carbon.gate import caller, tags
 from mlflow_carbon.gate.keeper import Keeper, Promotion
 from mlflow_carbon.gate.people import REGISTERED_BY
+from mlflow_carbon.gate.served import PROMPT_SOURCES
 from mlflow_carbon.policy.model import Gate
 from mlflow_carbon.settings import gate_policy
-
-_PROMPT_SOURCES = ("prompt-template", "dummy-source")
-"""What MLflow (3.17, prompt/constants.py) puts where a model's files would be. A prompt is known by that, not by
-its tag: anybody can tag a model, but what a version was made from cannot be changed, and these hold no model."""
 
 
 class GateMixin:
@@ -83,10 +80,10 @@ class GateMixin:
         keeper = self.mlflow_carbon_keeper
 
         def write() -> Any:
-            given = tags if source in _PROMPT_SOURCES else _starting_tags(tags)
+            given = tags if source in PROMPT_SOURCES else _starting_tags(tags)
             return store.create_model_version(name, source, run_id, given, *args, **kwargs)
 
-        if not keeper.protection.covers_model(name) or source in _PROMPT_SOURCES:
+        if not keeper.protection.covers_model(name) or source in PROMPT_SOURCES:
             return write()
         action = f"A version of protected model '{name}' from {source}"
         origin = _registered_version(source)
@@ -141,7 +138,7 @@ class GateMixin:
     ) -> Any:
         store: Any = self
         found = store.get_model_version(name, version)
-        if found.source in _PROMPT_SOURCES:
+        if found.source in PROMPT_SOURCES:
             return write()
         action = f"{aim} for '{found.name}' version {found.version}"
         promotion = Promotion(action, found.name, str(found.version), write, undo)

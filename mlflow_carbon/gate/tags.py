@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from mlflow_carbon.evidence import attestation
-from mlflow_carbon.gate import people
+from mlflow_carbon.gate import manifest, people
 from mlflow_carbon.gate.caller import Caller
 from mlflow_carbon.gate.protection import plain
 from mlflow_carbon.policy.model import Gate
 from mlflow_carbon.schema import PREFIX, RegistryTag
-
-MANIFEST = PREFIX + "manifest"
-"""The files of the version as they were when it was approved."""
 
 
 def is_reserved(key: str) -> bool:
@@ -27,7 +24,7 @@ def why_not(gate: Gate, who: Caller, key: str, value: str, version: tuple[str, s
         return "the server alone writes it"
     if not who.proven or who.user in gate.auditors:
         return ""
-    if plain(key) == MANIFEST:
+    if plain(key) == manifest.TAG:
         approves = not gate.approvers or who.user in gate.approvers
         return "" if approves else f"{who.user!r} is not among those whom the policy lets approve"
     if not key.startswith(RegistryTag.ATTESTATION_PREFIX):

@@ -154,6 +154,7 @@ def running_server(
     environ |= {
         "MLFLOW_CARBON_GATE_POLICY": str(policy),
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a second process that these tests do not need
         "XDG_STATE_HOME": str(folder / "state"),
         **environment,
     }
@@ -198,6 +199,7 @@ default_permission = MANAGE
 database_uri = sqlite:///{folder}/basic_auth.db
 admin_username = admin
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+auth_cache_ttl_seconds = 300
 """
 PASSWORD = "correct horse battery staple"
 PEOPLE = ("ana", "bob", "zoe", "aud", "ciso")

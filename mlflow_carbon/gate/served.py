@@ -1,0 +1,140 @@
+"""What is behind protected names now: does it still stand, and what to go back to if it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from mlflow.exceptions import MlflowException
+
+from mlflow_carbon.errors import CarbonError
+from mlflow_carbon.evidence.ledger import Chain
+from mlflow_carbon.gate import manifest
+from mlflow_carbon.gate.judge import Verdict, judge
+from mlflow_carbon.gate.protection import Protection
+from mlflow_carbon.gate.refusal import Violation
+from mlflow_carbon.policy.model import Pack
+
+PROMPT_SOURCES = ("prompt-template", "dummy-source")
+"""What MLflow (3.17, prompt/constants.py) puts where a model's files would be. A prompt is known by that, not by
+its tag: anybody can tag a model, but what a version was made from cannot be changed, and these hold no model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A version behind a protected name. ``alias`` is empty where it is a stage or the model's own name."""
+
+    name: str
+    version: str
+    through: str
+    alias: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a served version stands: what is in its way now, and what became of its files."""
+
+    served: Served
+    violations: tuple[Violation, ...]
+    files: str
+    """``unchanged``, ``not recorded``, ``changed`` or ``not readable``."""
+
+    @property
+    def stands(self) -> bool:
+        """Whether it would be promoted again."""
+        return not self.violations
+
+
+def served(client: Any, protection: Protection) -> Iterator[Served]:
+    """Every version behind a protected alias, stage or model name."""
+    token: str | None = None
+    while True:
+        page = client.search_registered_models(max_results=100, page_token=token)
+        for model in page:
+            # The search leaves the aliases out (MLflow 3.17): the model itself has them.
+            yield from _of_model(client, client.get_registered_model(model.name), protection)
+        token = page.token
+        if not token:
+            return
+
+
+def _of_model(client: Any, model: Any, protection: Protection) -> Iterator[Served]:
+    for alias, version in sorted(model.aliases.items()):
+        if protection.covers_alias(alias):
+            yield Served(model.name, str(version), f"alias {alias}", alias)
+    for version in versions(client, model.name):
+        if protection.covers_stage(version.current_stage or "None"):
+            yield Served(model.name, str(version.version), f"stage {version.current_stage}")
+        if protection.covers_model(model.name):
+            yield Served(model.name, str(version.version), "protected name")
+
+
+def versions(client: Any, name: str) -> list[Any]:
+    """The model versions of a registered model that hold a model, newest first."""
+    quoted = f'"{name}"' if "'" in name else f"'{name}'"
+    found: list[Any] = []
+    token: str | None = None
+    while True:
+        page = client.search_model_versions(f"name = {quoted}", max_results=200, page_token=token)
+        found += [one for one in page if one.name == name and one.source not in PROMPT_SOURCES]
+        token = page.token
+        if not token:
+            return sorted(found, key=lambda one: int(one.version), reverse=True)
+
+
+def standing(pack: Pack, client: Any, what: Served, as_of: datetime) -> Standing:
+    """Put the policy to the version again and compare its files with the approved ones."""
+    try:
+        verdict = judge(pack, client, client, what.name, what.version, as_of)
+    except (MlflowException, CarbonError, OSError) as error:
+        verdict = Verdict(
+            (_violation("GATE-EVIDENCE", f"The evidence could not be read: {error}"),)
+        )
+    files, violations = _files(client, what)
+    return Standing(what, (*violations, *verdict.violations), files)
+
+
+def _files(client: Any, what: Served) -> tuple[str, tuple[Violation, ...]]:
+    tags = client.get_model_version(what.name, what.version).tags
+    if manifest.TAG not in tags:
+        return "not recorded", ()
+    then = manifest.from_text(tags[manifest.TAG])
+    if then is None:
+        return "not readable", (_violation("GATE-FILES", "The approved manifest was changed."),)
+    try:
+        now = manifest.take(client, what.name, what.version)
+    except (MlflowException, OSError) as error:
+        problem = f"The files could not be read: {error}"
+        return "not readable", (_violation("GATE-FILES", problem),)
+    if changes := now.changes_since(then):
+        listed = "; ".join(changes[:3]) + (f"; {len(changes) - 3} more" if len(changes) > 3 else "")
+        return "changed", (_violation("GATE-FILES", f"Since the approval {listed}."),)
+    return "unchanged", ()
+
+
+def _violation(rule: str, message: str) -> Violation:
+    fix = "Take the version out of use, find out who changed what, and approve again."
+    return Violation(rule=rule, severity="critical", state="fail", message=message, fix=fix)
+
+
+def fallback(pack: Pack, client: Any, fallen: Served, chain: Chain, as_of: datetime) -> str | None:
+    """The version to go back to: the last one that was promoted to this alias and passes now; else the
+    newest older version that passes; ``None`` when there is none.
+    """
+    action = f"Alias '{fallen.alias}' for '{fallen.name}' version "
+    promoted = [
+        str(entry.said["version"])
+        for entry in reversed(chain.entries)
+        if entry.said["outcome"] in ("allowed", "overridden")
+        and str(entry.said["action"]).startswith(action)
+    ]
+    there = [str(one.version) for one in versions(client, fallen.name)]
+    older = [version for version in there if int(version) < int(fallen.version)]
+    for version in dict.fromkeys([*promoted, *older]):
+        candidate = Served(fallen.name, version, fallen.through, fallen.alias)
+        tried = version != fallen.version and version in there
+        if tried and standing(pack, client, candidate, as_of).stands:
+            return version
+    return None
