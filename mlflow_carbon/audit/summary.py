@@ -8,6 +8,7 @@ from datetime import datetime
 
 from mlflow_carbon.audit.finding import Finding
 from mlflow_carbon.evidence.model import Attestation
+from mlflow_carbon.evidence.sealed import SealCheck
 from mlflow_carbon.policy.model import Pack, Rule, State
 from mlflow_carbon.units import Range
 
@@ -129,6 +130,8 @@ class Audit:
     attestations: tuple[tuple[str, Attestation], ...]
     """(``name/version``, attestation)."""
     unused_waivers: tuple[str, ...] = ()
+    seals: tuple[SealCheck, ...] | None = None
+    """Each run read against its seal; ``None``: the seals were not looked at."""
 
     def count(self, state: State) -> int:
         """Findings in one state."""

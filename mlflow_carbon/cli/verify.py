@@ -12,7 +12,7 @@ import click
 from mlflow_carbon.report.shown import shown, visible
 
 if TYPE_CHECKING:
-    from mlflow_carbon.evidence.seal import SealCheck
+    from mlflow_carbon.evidence.sealed import SealCheck
 
 _MOST_NAMED = 20
 
@@ -37,7 +37,8 @@ def command(
     Without --run, --experiment or --model every run of the store is compared.
     Exit codes: 0 nothing was altered, 1 something was, 3 a run has no seal (--strict).
     """
-    from mlflow_carbon.evidence.seal import Seal, Seals  # imports MLflow: some seconds
+    from mlflow_carbon.evidence.seal import Seals  # imports MLflow: some seconds
+    from mlflow_carbon.evidence.sealed import Seal
 
     seals = Seals(store)
     counts = dict.fromkeys(Seal, 0)

@@ -14,9 +14,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_carbon import schema
 from mlflow_carbon.errors import StoreError
+from mlflow_carbon.evidence.sealed import Change, Seal, SealCheck
 from mlflow_carbon.evidence.store import Query, open_store
 from mlflow_carbon.schema import Artifact, Metric, Param, Tag
 
@@ -35,46 +34,6 @@ END_TOLERANCE_S = 120.0
 
 _LATER = (Tag.CARD_PREFIX, "mlflow.note.content")
 """Tags that are meant to be written after the run: dataset cards and the note of the MLflow UI."""
-
-
-class Seal(str, Enum):
-    """What the comparison found."""
-
-    SEALED = "sealed"
-    EXTENDED = "extended"
-    """All that was sealed is unchanged; something was added later."""
-    ALTERED = "altered"
-    UNSEALED = "unsealed"
-    """There is nothing to compare with. A state, not a fault."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Change:
-    """One difference: ``place`` is metric, tag, param, input, run or document."""
-
-    place: str
-    key: str
-    kind: str
-    """changed | removed | added"""
-    sealed: str
-    now: str
-
-    def __str__(self) -> str:
-        """``metric accuracy changed: 0.91 -> 0.99``."""
-        told = {"changed": f"{self.sealed} -> {self.now}", "removed": f"was {self.sealed}"}
-        return f"{self.place} {self.key} {self.kind}: {told.get(self.kind, self.now)}"
-
-
-@dataclass(frozen=True, slots=True)
-class SealCheck:
-    """The state of one run's seal, with every difference."""
-
-    run_id: str
-    name: str
-    seal: Seal
-    changes: tuple[Change, ...] = ()
-    reason: str = ""
-    """For ``unsealed`` and for a document that cannot be used."""
 
 
 class Seals:

@@ -11,7 +11,15 @@ from collections.abc import Callable, Mapping
 from mlflow_carbon.audit.summary import Audit
 from mlflow_carbon.report.blocks import Block, Document, Part
 from mlflow_carbon.report.context import NUMBER, ORDER, Attached, Context, fair_shares
-from mlflow_carbon.report.parts import close, coverage, energy, findings, front, registers
+from mlflow_carbon.report.parts import (
+    close,
+    coverage,
+    energy,
+    findings,
+    front,
+    integrity,
+    registers,
+)
 from mlflow_carbon.report.texts import Texts
 
 DETAIL_ROWS = 300
@@ -26,7 +34,7 @@ _BUILDERS: Mapping[str, Callable[[Context], tuple[Block, ...]]] = {
     "datasets": registers.datasets,
     "waivers": registers.waivers,
     "coverage": coverage.coverage,
-    "integrity": registers.integrity,
+    "integrity": integrity.integrity,
     "limits": close.limits,
     "signoff": close.sign_off,
 }

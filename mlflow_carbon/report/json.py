@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
 from mlflow_carbon.audit.finding import Finding
 from mlflow_carbon.audit.summary import Audit, DatasetRow, EnergyAccount, RuleSummary, RunEnergyRow
 from mlflow_carbon.evidence.model import Attestation
+from mlflow_carbon.evidence.sealed import SealCheck
 from mlflow_carbon.policy.model import Pack, State
 from mlflow_carbon.units import Range
 
@@ -60,6 +62,16 @@ def as_data(audit: Audit) -> dict[str, Any]:
         "datasets": [_dataset(row) for row in audit.datasets],
         "attestations": [_attestation(subject, given) for subject, given in audit.attestations],
         "unused_waivers": list(audit.unused_waivers),
+        "seals": None if audit.seals is None else [_seal(check) for check in audit.seals],
+    }
+
+
+def _seal(check: SealCheck) -> dict[str, Any]:
+    return {
+        "run_id": check.run_id,
+        "seal": check.seal.value,
+        "reason": check.reason,
+        "changes": [asdict(change) for change in check.changes],
     }
 
 

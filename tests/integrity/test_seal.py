@@ -18,7 +18,8 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 import mlflow_carbon
 from mlflow_carbon.cli.verify import command
 from mlflow_carbon.errors import StoreError
-from mlflow_carbon.evidence.seal import Change, Seal, Seals, check_run
+from mlflow_carbon.evidence.seal import Seals, check_run
+from mlflow_carbon.evidence.sealed import Change, Seal
 from mlflow_carbon.schema import Artifact, Param
 
 

@@ -18,6 +18,7 @@ from mlflow_carbon.audit.summary import (
 )
 from mlflow_carbon.errors import Location
 from mlflow_carbon.evidence.model import Attestation, Subject, SubjectKind
+from mlflow_carbon.evidence.sealed import Change, Seal, SealCheck
 from mlflow_carbon.policy.model import (
     Compare,
     ControlRef,
@@ -479,6 +480,22 @@ def _energy() -> EnergyAccount:
     )  # fmt: skip
 
 
+def _seals() -> tuple[SealCheck, ...]:
+    altered = (
+        Change("metric", "accuracy", "changed", "0.91", "0.99"),
+        Change("tag", HOSTILE_HTML, "added", "", HOSTILE_LONG),
+    )
+    odd = {
+        4: SealCheck(RUN_IDS[4], RUN_NAMES[4][0], Seal.ALTERED, altered),
+        5: SealCheck(RUN_IDS[5], RUN_NAMES[5][0], Seal.EXTENDED, altered[1:]),
+        7: SealCheck(RUN_IDS[7], RUN_NAMES[7][0], Seal.UNSEALED, reason="the run has no seal"),
+    }
+    return tuple(
+        odd.get(place, SealCheck(run_id, RUN_NAMES[place][0], Seal.SEALED))
+        for place, run_id in enumerate(RUN_IDS)
+    )
+
+
 def make_audit() -> Audit:
     """The audit all report tests start from."""
     findings: list[Finding] = []
@@ -544,4 +561,5 @@ def make_audit() -> Audit:
             ),
         ),
         unused_waivers=("W-2025-003",),
+        seals=_seals(),
     )  # fmt: skip

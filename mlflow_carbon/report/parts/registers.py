@@ -10,7 +10,6 @@ from mlflow_carbon.report.blocks import (
     Block,
     Code,
     Column,
-    Facts,
     Heading,
     Line,
     Paragraph,
@@ -19,7 +18,7 @@ from mlflow_carbon.report.blocks import (
     cells,
     line,
 )
-from mlflow_carbon.report.context import NUMBER, Context
+from mlflow_carbon.report.context import Context
 from mlflow_carbon.report.parts.findings import rule_group
 from mlflow_carbon.report.shown import name, shown
 
@@ -152,18 +151,3 @@ def _attestations(c: Context) -> Block:
         ),
         tuple(rows),
     )  # fmt: skip
-
-
-def integrity(c: Context) -> tuple[Block, ...]:
-    """What is known about whether the records are as they were written."""
-    t, chosen = c.t, c.audit.selection
-    unread = t(
-        "integrity.unread_value", len(chosen.failed_to_read),
-        all=t("summary.counted", chosen.runs_selected),
-    )  # fmt: skip
-    return (
-        Paragraph(line(t("integrity.lead")), "lead"),
-        Paragraph(line(t("integrity.not_checked"))),
-        Facts(((t("integrity.unread"), line(unread)),)),
-        Paragraph(line(t("integrity.policies", scope=NUMBER["scope"])), "note"),
-    )
