@@ -16,22 +16,12 @@ import sqlalchemy
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from mlflow_carbon.errors import StoreError
+from mlflow_carbon.redact import redacted as redacted
 
 CONNECT_TIMEOUT_S = 5.0
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _PORTS = {"http": 80, "https": 443}
-_SECRET = re.compile(r"(?i)([?&;](?:\w*password|\w*passwd|\w*token|\w*secret|pwd)=)[^&;]*")
-_USERINFO = re.compile(r"(?s)^([^:/?#]+://[^/@:]*):.*@")
-
-
-def redacted(uri: str) -> str:
-    """The address with every password and token replaced by ``***``.
-
-    Text up to the last ``@`` counts as the password: one that contains ``@`` or ``/`` unquoted
-    is no valid address, and still must not be printed.
-    """
-    return _SECRET.sub(r"\1***", _USERINFO.sub(r"\1:***@", uri))
 
 
 def scheme_of(uri: str) -> str:

@@ -109,7 +109,9 @@ def energy_to_json(energy: RunEnergy, *, power_after_s: float = -1.0) -> Json:
             }
             for part in energy.components
         ],
-        "unmeasured": {part.component.value: part.reason for part in energy.unmeasured},
+        "unmeasured": [
+            {"component": part.component.value, "reason": part.reason} for part in energy.unmeasured
+        ],
         "power_w": [[p.at_s, p.power_w] for p in energy.power if p.at_s > power_after_s],
     }
 
@@ -137,7 +139,8 @@ def energy_from_json(data: Json) -> RunEnergy:
             for part in data["components"]
         ),
         unmeasured=tuple(
-            Unmeasured(Component(name), str(reason)) for name, reason in data["unmeasured"].items()
+            Unmeasured(Component(part["component"]), str(part["reason"]))
+            for part in data["unmeasured"]
         ),
         power=tuple(PowerPoint(at_s=float(at), power_w=float(w)) for at, w in data["power_w"]),
     )

@@ -8,6 +8,7 @@ wrapped yet at this point, so the first store access is used to do it, once.
 from __future__ import annotations
 
 import contextlib
+import functools
 from typing import Any
 
 
@@ -32,6 +33,7 @@ def _arm() -> None:
 
     original = TrackingStoreRegistry.__dict__["get_store"]
 
+    @functools.wraps(original)
     def get_store(self: Any, *args: Any, **kwargs: Any) -> Any:
         TrackingStoreRegistry.get_store = original
         with contextlib.suppress(Exception):

@@ -202,7 +202,9 @@ def not_measured_reasons(facts: Facts, energy: RunEnergy | None) -> dict[str, st
     """Component -> why there is no figure for it; ``run`` when there is none at all."""
     reasons: dict[str, str] = {}
     if facts.energy is not None:
-        reasons = {u.component.value: u.reason for u in facts.energy.unmeasured}
+        for part in facts.energy.unmeasured:
+            name = part.component.value
+            reasons[name] = "; ".join(filter(None, (reasons.get(name), part.reason)))
     if energy is None:
         reasons["run"] = _why_nothing(facts)
     return reasons

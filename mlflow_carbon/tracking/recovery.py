@@ -16,12 +16,13 @@ from mlflow.tracking._tracking_service.client import TrackingServiceClient
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlflow_carbon.errors import CarbonError, DataError
+from mlflow_carbon.redact import HIDDEN, redacted
 from mlflow_carbon.settings import Settings
 from mlflow_carbon.tracking.delivery import Desk, conclude, deliver, read_base
 from mlflow_carbon.tracking.facts import Exit, Facts, Json, Origin
 from mlflow_carbon.tracking.record import Record, Seal
 from mlflow_carbon.tracking.spool import Spool, orphans
-from mlflow_carbon.tracking.spooled import HIDDEN, facts_from_lines, sealed_from_lines
+from mlflow_carbon.tracking.spooled import facts_from_lines, sealed_from_lines
 
 FAILURES = (MlflowException, requests.RequestException, SQLAlchemyError, OSError, CarbonError)
 
@@ -128,9 +129,7 @@ def _end(client: Any, run_id: str) -> None:
 def _address(facts: Facts, tracking_uri: str) -> str:
     if HIDDEN not in facts.tracking_uri:
         return facts.tracking_uri
-    from mlflow_carbon.tracking.spooled import without_password
-
-    if without_password(tracking_uri) == facts.tracking_uri:
+    if redacted(tracking_uri) == facts.tracking_uri:
         return tracking_uri
     raise DataError(
         f"the run is in {facts.tracking_uri}, whose password is not kept."

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from urllib.parse import urlsplit, urlunsplit
 
 from mlflow_carbon.energy.ledger import PowerPoint, RunEnergy
 from mlflow_carbon.errors import DataError
+from mlflow_carbon.redact import redacted
 from mlflow_carbon.tracking.facts import (
     Base,
     Exit,
@@ -19,25 +19,12 @@ from mlflow_carbon.tracking.facts import (
 )
 
 VERSION = 1
-HIDDEN = "***"
-
-
-def without_password(uri: str) -> str:
-    """The URI with a password in it replaced by ``***``."""
-    try:
-        parts = urlsplit(uri)
-        if not parts.password:
-            return uri
-    except ValueError:
-        return uri
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:{HIDDEN}@{host}"))
 
 
 def facts_to_line(facts: Facts, *, power_after_s: float) -> Json:
     """One line: all facts, of the power series only what came after ``power_after_s``."""
     line = asdict(replace(facts, energy=None))
-    line["tracking_uri"] = without_password(facts.tracking_uri)
+    line["tracking_uri"] = redacted(facts.tracking_uri)
     line["energy"] = None
     if facts.energy is not None:
         line["energy"] = energy_to_json(facts.energy, power_after_s=power_after_s)

@@ -106,7 +106,7 @@ def _power(energy: Json | None) -> str:
     told = f"Power over time: {mean_w:.3g} W on average, at most {top_w:.3g} W."
     ground = y(0.0)
     return (
-        f"<h2>Power over time</h2><p>{escape(told)}</p>"
+        f"<h2>Power over time</h2><p>{escape(told.partition(': ')[2])}</p>"
         f'<svg viewBox="0 0 {_WIDTH:.0f} {_HEIGHT:.0f}" role="img" aria-label="{escape(told)}">'
         f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - 8}" y1="{ground}" y2="{ground}"/>'
         f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - 8}" y1="{y(top_w)}" y2="{y(top_w)}"/>'
@@ -131,10 +131,11 @@ def _components(energy: Json | None, tags: Mapping[str, str]) -> str:
             f"<tr><th>{escape(str(part['component']))}</th><td>{escape(show_energy(joules['mid']))}<br>"
             f'<span class="soft">{escape(spread)}</span></td><td>{bar}</td><td>{escape(known)}</td></tr>'
         )
-    for name, reason in (energy["unmeasured"] if energy else {}).items():
-        rows.append(
-            f"<tr><th>{escape(str(name))}</th><td colspan=3>not measured: {escape(str(reason))}</td></tr>"
-        )
+    rows += [
+        f"<tr><th>{escape(str(part['component']))}</th>"
+        f"<td colspan=3>not measured: {escape(str(part['reason']))}</td></tr>"
+        for part in (energy["unmeasured"] if energy else [])
+    ]
     if not rows:
         return ""
     head = "<tr><th>Part</th><th>Energy</th><th></th><th>How it is known</th></tr>"
