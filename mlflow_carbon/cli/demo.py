@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import shutil
 import subprocess
 import sys
@@ -41,16 +42,20 @@ class _Demo:
 
     def say(self, text: str) -> None:
         """One line of plain words; ``text`` may hold rich markup, never data."""
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, soft_wrap=True)
 
     def quote(self, text: str) -> None:
         """Data or output of another program, indented and never read as markup."""
         for line in text.rstrip().splitlines():
-            self.console.print(f"    {line}", markup=False, highlight=False, style="cyan")
+            self.console.print(
+                f"    {line}", markup=False, highlight=False, soft_wrap=True, style="cyan"
+            )
 
     def typed(self, *words: str) -> None:
         """A command as the reader could type it."""
-        self.console.print("  $ " + " ".join(words), markup=False, highlight=False, style="bold")
+        self.console.print(
+            "  $ " + " ".join(words), markup=False, highlight=False, soft_wrap=True, style="bold"
+        )
 
     @contextmanager
     def working(self, text: str) -> Iterator[Callable[[str], None]]:
@@ -70,7 +75,7 @@ class _Demo:
         from mlflow_carbon.cli.main import cli
 
         shown = [word.replace(f"{self.folder}/", f"{self.folder.name}/") for word in arguments]
-        self.typed("mlflow-carbon", *(f'"{w}"' if " " in w else w for w in shown))
+        self.typed(_program("mlflow-carbon"), shlex.join(shown))
         try:
             result = cli.main(list(arguments), prog_name="mlflow-carbon", standalone_mode=False)
         except CarbonError as error:
@@ -108,6 +113,14 @@ class _Demo:
         return process.returncode, lines
 
 
+def _program(name: str) -> str:
+    """How to call a program that is installed beside this one: its name if that finds it, else its path."""
+    beside = Path(sys.executable).with_name(name)
+    if shutil.which(name) == str(beside):
+        return name
+    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
+
+
 def _prepare(folder: Path) -> None:
     """Make the demo's folder; an earlier demo's is emptied, anybody else's is left alone."""
     if folder.exists() and not (folder / MARKER).exists() and any(folder.iterdir()):
@@ -141,7 +154,7 @@ def _record(demo: _Demo) -> None:
     demo.say(
         "  Data: Breast Cancer Wisconsin (Diagnostic), UCI, CC BY 4.0, shipped inside scikit-learn."
     )
-    demo.typed("python", str(EXAMPLE / "train.py").replace(f"{Path.cwd()}/", ""))
+    demo.typed(_program("python"), str(EXAMPLE / "train.py").replace(f"{Path.cwd()}/", ""))
     with demo.working("training") as news:
         code, _ = demo.script("train.py", news)
     if code:
@@ -210,7 +223,7 @@ def _audit(demo: _Demo) -> None:
 
 
 def _promote(demo: _Demo) -> bool:
-    demo.typed("python", str(EXAMPLE / "promote.py").replace(f"{Path.cwd()}/", ""))
+    demo.typed(_program("python"), str(EXAMPLE / "promote.py").replace(f"{Path.cwd()}/", ""))
     with demo.working("registering the best model and setting the alias champion"):
         code, lines = demo.script(
             "promote.py", lambda _: None, MLFLOW_CARBON_GATE_POLICY="promotion-gate"
@@ -283,9 +296,9 @@ def _close(demo: _Demo) -> None:
     demo.say(f"  {shown / 'mlflow.db'}  (the MLflow store)")
     demo.say("\n[bold]Try next[/]")
     for line in (
-        f"mlflow ui --backend-store-uri sqlite:///{shown / 'mlflow.db'}",
-        "mlflow-carbon doctor",
-        f"mlflow-carbon gate check models:/{MODEL}/1 --store sqlite:///{shown / 'mlflow.db'}",
+        f"{_program('mlflow')} ui --backend-store-uri sqlite:///{shown / 'mlflow.db'}",
+        f"{_program('mlflow-carbon')} doctor",
+        f"{_program('mlflow-carbon')} gate check models:/{MODEL}/1 --store sqlite:///{shown / 'mlflow.db'}",
     ):
         demo.typed(line)
 
