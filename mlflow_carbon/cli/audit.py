@@ -74,6 +74,7 @@ def command(
     """Check runs, datasets and models against policies and write the report."""
     ensure_room(out, _ROOM_BYTES)
     from mlflow_carbon.audit.assess import AuditRequest, run_audit  # imports MLflow: some seconds
+    from mlflow_carbon.cli._summary import print_summary
     from mlflow_carbon.evidence.store import Query
     from mlflow_carbon.policy.load import load_pack
     from mlflow_carbon.report.pango import pango_problem
@@ -93,7 +94,7 @@ def command(
         progress("Writing the report", 0, None)
         with whole_or_nothing(out) as partial:
             written = write_reports(audit, partial, formats)
-    _print_summary(audit, {name: out / path.name for name, path in written.items()})
+    print_summary(audit, {name: out / path.name for name, path in written.items()})
     if "pdf" in formats and "pdf" not in written:
         click.echo(f"No PDF: {pango_problem()}", err=True)
     sys.exit(exit_code(audit, strict=bool(rest["strict"]), fail_on=str(rest["fail_on"])))
@@ -212,60 +213,3 @@ def exit_code(audit: Audit, *, strict: bool, fail_on: str) -> int:
         return 4
     open_questions = any_in(State.NO_EVIDENCE, State.NEEDS_ATTESTATION)
     return 3 if strict and (open_questions or audit.selection.failed_to_read) else 0
-
-
-def _print_summary(audit: Audit, written: dict[str, Path]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from mlflow_carbon.policy.model import State
-
-    shown = {
-        "pass": State.PASS,
-        "fail": State.FAIL,
-        "no evidence": State.NO_EVIDENCE,
-        "to attest": State.NEEDS_ATTESTATION,
-        "waived": State.WAIVED,
-        "error": State.ERROR,
-    }
-    table = Table(
-        title=escape(f"Audit of {audit.selection.store} as of {audit.as_of:%Y-%m-%d %H:%M %Z}")
-    )
-    table.add_column("Rule", no_wrap=True)
-    table.add_column("Severity")
-    for name in shown:
-        table.add_column(name, justify="right")
-    for summary in sorted(audit.rules, key=lambda one: (one.rule.severity.rank, one.rule.id)):
-        numbers = [str(summary.counts[state] or "-") for state in shown.values()]
-        table.add_row(escape(summary.rule.id), summary.rule.severity.value, *numbers)
-    console = Console(highlight=False)
-    console.print(table)
-    for line in _lines(audit):
-        console.print(escape(line), soft_wrap=True)
-    for name, path in written.items():
-        console.print(escape(f"{name:>5}: {path}"), soft_wrap=True)
-
-
-def _lines(audit: Audit) -> Iterator[str]:
-    from mlflow_carbon.units import show_emissions, show_energy
-
-    selection, energy = audit.selection, audit.energy
-    yield f"{selection.runs_read} of {selection.runs_selected} runs read."
-    if selection.failed_to_read:
-        yield f"Not read: {len(selection.failed_to_read)}, {selection.failed_to_read[0][1]}."
-    if energy.total_j is None:
-        yield f"Energy: unknown; none of the {energy.runs_unmeasured} runs was measured."
-        return
-    total = energy.total_j
-    yield (
-        f"Energy: {show_energy(total.mid)} ({show_energy(total.low)} to {show_energy(total.high)}), "
-        f"{show_energy(energy.measured_j)} of it measured; "
-        f"{energy.runs_unmeasured} runs not measured, their energy is unknown."
-    )
-    if energy.emissions_g is not None:
-        grams = energy.emissions_g
-        yield (
-            f"Carbon: {show_emissions(grams.mid)} "
-            f"({show_emissions(grams.low)} to {show_emissions(grams.high)})."
-        )

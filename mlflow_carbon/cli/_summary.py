@@ -1,0 +1,99 @@
+"""What an audit found, on the terminal: worst rules first, each with its denominator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow_carbon.policy.model import State
+from mlflow_carbon.units import show_emissions, show_energy
+
+if TYPE_CHECKING:
+    from mlflow_carbon.audit.summary import Audit, EnergyAccount, RuleSummary
+
+_COLUMNS = {
+    State.FAIL: ("fail", "red"),
+    State.ERROR: ("error", "red"),
+    State.NO_EVIDENCE: ("no evidence", "yellow"),
+    State.NEEDS_ATTESTATION: ("to attest", "yellow"),
+    State.WAIVED: ("waived", "magenta"),
+    State.PASS: ("pass", "green"),
+}
+"""Worst first. ``not_applicable`` is what is missing to the number of subjects."""
+
+_ALWAYS = (State.FAIL, State.NO_EVIDENCE, State.PASS)
+
+
+def _order(summary: RuleSummary) -> tuple[object, ...]:
+    worst = next((place for place, state in enumerate(_COLUMNS) if summary.counts[state]), 99)
+    return worst, summary.rule.severity.rank, summary.rule.id, summary.pack_id
+
+
+def print_summary(audit: Audit, written: Mapping[str, Path]) -> None:
+    """Print the table of rules, what was read, the energy and carbon, and the files."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    asked = [summary for summary in audit.rules if summary.subjects]
+    shown = [s for s in _COLUMNS if s in _ALWAYS or any(one.counts[s] for one in asked)]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("rule", no_wrap=True)
+    table.add_column("severity", no_wrap=True)
+    table.add_column("what it asks", overflow="ellipsis", no_wrap=True, max_width=60)
+    for state in shown:
+        table.add_column(_COLUMNS[state][0], justify="right", no_wrap=True)
+    table.add_column("of", justify="right", no_wrap=True)
+    for one in sorted(asked, key=_order):
+        numbers = [
+            f"[{_COLUMNS[state][1]}]{one.counts[state]}[/]" if one.counts[state] else "-"
+            for state in shown
+        ]
+        table.add_row(
+            escape(one.rule.id),
+            one.rule.severity.value,
+            escape(one.rule.title),
+            *numbers,
+            str(one.subjects),
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    for line in _lines(audit, len(audit.rules) - len(asked)):
+        console.print(escape(line), soft_wrap=True)
+    for path in written.values():
+        console.print(escape(f"Written: {path}"), soft_wrap=True)
+
+
+def _lines(audit: Audit, unasked: int) -> Iterator[str]:
+    selection = audit.selection
+    yield (
+        f"{selection.store}, as of {audit.as_of:%Y-%m-%d %H:%M %Z}: "
+        f"{selection.runs_read} of {selection.runs_selected} runs read."
+    )
+    if selection.failed_to_read:
+        yield f"Not read: {len(selection.failed_to_read)}, {selection.failed_to_read[0][1]}."
+    if unasked:
+        yield f"{unasked} rules found nothing to ask about (such as registered models)."
+    yield from _account(audit.energy)
+
+
+def _account(energy: EnergyAccount) -> Iterator[str]:
+    if energy.total_j is None:
+        yield f"Energy: unknown; none of the {energy.runs_unmeasured} runs was measured."
+        return
+    total = energy.total_j
+    share = energy.measured_j / total.mid if total.mid else 0.0
+    how = {0.0: "all of it modelled", 1.0: "all of it measured"}.get(
+        share, f"{share:.0%} of it measured, the rest modelled"
+    )
+    yield f"Energy: {show_energy(total.mid)} ({show_energy(total.low)} to {show_energy(total.high)}), {how}."
+    if energy.emissions_g is not None:
+        grams = energy.emissions_g
+        yield (
+            f"Carbon: {show_emissions(grams.mid)} "
+            f"({show_emissions(grams.low)} to {show_emissions(grams.high)}), location-based."
+        )
+    if energy.runs_unmeasured:
+        yield f"{energy.runs_unmeasured} runs were not measured; their energy is unknown and not in the total."
