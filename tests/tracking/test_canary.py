@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from typing import Any
 
 import pytest
@@ -13,7 +14,6 @@ from mlflow.entities import DatasetInput, InputTag
 from mlflow.tracking._tracking_service.client import TrackingServiceClient
 from mlflow.tracking._tracking_service.registry import TrackingStoreRegistry
 from mlflow.tracking.fluent import ActiveRun
-from mlflow.utils.plugins import get_entry_points
 
 from mlflow_carbon.switch import is_server_process, may_measure
 
@@ -61,7 +61,7 @@ def test_entities_of_inputs_can_be_added_to() -> None:
 
 
 def test_mlflow_finds_our_entry_point_and_gets_no_tags_from_it() -> None:
-    (ours,) = [e for e in get_entry_points("mlflow.run_context_provider") if "carbon" in e.name]
+    (ours,) = [e for e in entry_points(group="mlflow.run_context_provider") if "carbon" in e.name]
     provider = ours.load()()
     assert provider.in_context() is False
     assert provider.tags() == {}
