@@ -11,11 +11,12 @@ from mlflow_carbon import resources
 from mlflow_carbon.policy.model import Severity, State
 from mlflow_carbon.report import charts, page
 from mlflow_carbon.report.blocks import Document, Figure
+from mlflow_carbon.report.look import Look
 from mlflow_carbon.report.shown import visible
 from mlflow_carbon.report.texts import Texts
 
 
-def render(document: Document, texts: Texts, look: page.Look) -> bytes:
+def render(document: Document, texts: Texts, look: Look) -> bytes:
     """The page. Style and script are allowed by their hash, everything else is forbidden."""
     env = page.environment()
     base = env.get_template("base.css.j2").render(
@@ -34,7 +35,7 @@ def render(document: Document, texts: Texts, look: page.Look) -> bytes:
     )
     html = env.get_template("report.html.j2").render(
         document=document, t=texts, css=page.own(css), script=page.own(script), policy=policy, draw=_draw,
-        logo=Markup('<img src="{}" alt="Logo">').format(_data(look.logo)) if look.logo else "",
+        logo=_logo(look),
         states=[(s.value, texts(f"state.{s.value}")) for s in State],
         severities=[(s.value, texts(f"severity.{s.value}")) for s in Severity],
     )  # fmt: skip
@@ -45,15 +46,21 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _variables(scheme: str, look: page.Look) -> str:
+def _variables(scheme: str, look: Look) -> str:
     icons = (f"--icon-{s}:url({_data(page.icon(s, scheme).encode())})" for s in page.STATES)
     return ";".join((page.variables(scheme, look), *icons))
 
 
-def _data(content: bytes) -> str:
-    kind = {b"\x89PNG": "image/png", b"\xff\xd8\xff\xe0": "image/jpeg"}.get(
-        content[:4], "image/svg+xml"
+def _logo(look: Look) -> Markup | str:
+    text = look.logo_text or "Logo"
+    return (
+        Markup('<img src="{}" alt="{}">').format(_data(look.logo, look.logo_type), text)
+        if look.logo
+        else ""
     )
+
+
+def _data(content: bytes, kind: str = "image/svg+xml") -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from mlflow_carbon import resources
 from mlflow_carbon.policy.model import State
+from mlflow_carbon.report.look import Look
 from mlflow_carbon.report.shown import visible
 
 SCHEMES: Mapping[str, Mapping[str, str]] = {
@@ -27,17 +27,6 @@ SCHEMES: Mapping[str, Mapping[str, str]] = {
         "st-error": "#f4f6f8",
     },
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """What an organisation may change about the look."""
-
-    accent: str = SCHEMES["light"]["accent"]
-    """A colour, ``#rrggbb``."""
-    logo: bytes = b""
-    """A PNG or JPEG."""
-    classification: str = ""
 
 
 def variables(scheme: str, look: Look) -> str:
@@ -59,7 +48,6 @@ def environment() -> Environment:
     )
     env.filters["anchor"] = anchor
     env.filters["css"] = css_string
-    env.filters["count"] = lambda value: f"{value:,}"
     return env
 
 

@@ -22,6 +22,7 @@ from mlflow_carbon.errors import OutputError
 from mlflow_carbon.report import charts, page
 from mlflow_carbon.report.blocks import Document, Figure
 from mlflow_carbon.report.context import Attached
+from mlflow_carbon.report.look import Look
 from mlflow_carbon.report.pango import pango_problem
 from mlflow_carbon.report.shown import visible
 from mlflow_carbon.report.texts import Texts
@@ -58,7 +59,7 @@ def render(
     texts: Texts,
     attached: Sequence[Attached],
     made_at: datetime,
-    look: page.Look,
+    look: Look,
 ) -> bytes:
     """The PDF. The same document, time and library versions give the same bytes.
 
@@ -95,7 +96,7 @@ def render(
     return out.getvalue()
 
 
-def _html(document: Document, texts: Texts, look: page.Look) -> str:
+def _html(document: Document, texts: Texts, look: Look) -> str:
     env = page.environment()
     base = env.get_template("base.css.j2").render(
         states=page.STATES, icon=lambda state: f"url({_SCHEME}icons/{state}.svg)"
@@ -107,7 +108,7 @@ def _html(document: Document, texts: Texts, look: page.Look) -> str:
     )  # fmt: skip
     return env.get_template("report.pdf.html.j2").render(
         document=document, t=texts, css=page.own(css), draw=_draw, author="mlflow-carbon",
-        generator="mlflow-carbon", logo=page.own(f'<img src="{_SCHEME}logo" alt="Logo">') if look.logo else "",
+        generator="mlflow-carbon", logo=_logo(look),
     )  # fmt: skip
 
 
@@ -118,15 +119,17 @@ def _draw(figure: Figure) -> Markup:
     )
 
 
-def _assets(document: Document, look: page.Look) -> dict[str, tuple[bytes, str]]:
+def _logo(look: Look) -> Markup | str:
+    text = look.logo_text or "Logo"
+    return Markup('<img src="{}logo" alt="{}">').format(_SCHEME, text) if look.logo else ""
+
+
+def _assets(document: Document, look: Look) -> dict[str, tuple[bytes, str]]:
     fonts = resources.templates() / "report" / "fonts"
     assets = {f"fonts/{file}": ((fonts / file).read_bytes(), "font/ttf") for _, _, file in FONTS}
     assets |= {f"icons/{s}.svg": (page.icon(s).encode(), "image/svg+xml") for s in page.STATES}
     if look.logo:
-        assets["logo"] = (
-            look.logo,
-            "image/png" if look.logo.startswith(b"\x89PNG") else "image/jpeg",
-        )
+        assets["logo"] = (look.logo, look.logo_type)
     style = f"<style>{charts.style('light')}</style>"
     for part in document.parts:
         for block in part.blocks:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from mlflow_carbon.audit.summary import Audit
 from mlflow_carbon.errors import OutputError
-from mlflow_carbon.report import csv, html, json, junit, markdown, oscal, page, pdf, sarif, texts
+from mlflow_carbon.report import csv, html, json, junit, markdown, oscal, pdf, sarif, texts
 from mlflow_carbon.report.blocks import Document
 from mlflow_carbon.report.context import Attached
 from mlflow_carbon.report.document import build
+from mlflow_carbon.report.look import Look
 from mlflow_carbon.report.pango import pango_problem
 
 
@@ -25,7 +26,7 @@ class _Job:
 
     audit: Audit
     words: texts.Texts
-    look: page.Look
+    look: Look
     attached: tuple[Attached, ...]
     document: Document
 
@@ -57,8 +58,7 @@ def write_reports(
     out_dir: Path,
     formats: Sequence[str] = ("html", "json", "pdf"),
     *,
-    language: str = "en",
-    look: page.Look | None = None,
+    look: Look | None = None,
 ) -> dict[str, Path]:
     """Write the formats asked for and say where each one is.
 
@@ -71,7 +71,8 @@ def write_reports(
     if unknown := [name for name in formats if name not in FORMATS]:
         known = ", ".join(FORMATS)
         raise OutputError(f"no report format is called {unknown[0]!r}. There are: {known}.")
-    job = _job(audit, texts.load(language), look or page.Look())
+    look = look or Look()
+    job = _job(audit, texts.load(look.language), look)
     _make_folder(out_dir)
     wanted = [
         name for name in FORMATS if name in formats and not (name == "pdf" and pango_problem())
@@ -84,7 +85,7 @@ def write_reports(
     return written
 
 
-def _job(audit: Audit, words: texts.Texts, look: page.Look) -> _Job:
+def _job(audit: Audit, words: texts.Texts, look: Look) -> _Job:
     attached = (
         _attached("report.json", "application/json", json.render(audit)),
         _attached("findings.csv", "text/csv", csv.render(audit)),

@@ -11,6 +11,7 @@ import pytest
 
 from mlflow_carbon.audit.summary import Audit
 from mlflow_carbon.errors import OutputError, SettingsError
+from mlflow_carbon.report.look import Look
 from mlflow_carbon.report.pango import install_command, pango_problem
 from mlflow_carbon.report.write import write_file, write_reports
 
@@ -31,7 +32,7 @@ def test_an_unknown_format_is_refused_with_those_there_are(audit: Audit, tmp_pat
 
 def test_an_unknown_language_is_refused_with_those_there_are(audit: Audit, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"'tlh'\. There are: .*en"):
-        write_reports(audit, tmp_path, ("json",), language="tlh")
+        write_reports(audit, tmp_path, ("json",), look=Look(language="tlh"))
 
 
 def test_a_folder_that_is_a_file_is_a_clear_error(audit: Audit, tmp_path: Path) -> None:
