@@ -15,6 +15,9 @@ from mlflow_carbon.energy.ledger import RunEnergy
 from mlflow_carbon.energy.meter import Gap, Meter, MeterInfo, Reading, Unmeasured
 from mlflow_carbon.energy.sharing import Ledger
 
+_jitter = random.Random()  # noqa: S311 (no secret)
+"""Our own: drawing from the shared one would change what a seeded training script draws."""
+
 log = logging.getLogger(__name__)
 
 EDGE_S, EDGE_PERIOD_S = 0.15, 0.02
@@ -98,7 +101,7 @@ class Book:
             return EDGE_PERIOD_S
         shortest_s = min(meter.info.period_s for meter in meters)
         # Regular sampling of a regular load sees always the same phase of it: hence the jitter.
-        jitter = random.uniform(0.7, 1.3) if shortest_s < 1 else 1.0  # noqa: S311
+        jitter = _jitter.uniform(0.7, 1.3) if shortest_s < 1 else 1.0
         return min(self._period_s, shortest_s * jitter)
 
     @property
