@@ -37,15 +37,20 @@ def print_summary(audit: Audit, written: Mapping[str, Path]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    asked = [summary for summary in audit.rules if summary.subjects]
+    asked = [one for one in audit.rules if one.subjects > one.counts[State.NOT_APPLICABLE]]
     shown = [s for s in _COLUMNS if s in _ALWAYS or any(one.counts[s] for one in asked)]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    table.add_column("rule", no_wrap=True)
-    table.add_column("severity", no_wrap=True)
-    table.add_column("what it asks", overflow="ellipsis", no_wrap=True, max_width=60)
+    console = Console(highlight=False)
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), width=min(console.width, 120)
+    )
+    table.add_column("rule", min_width=max((len(one.rule.id) for one in asked), default=4))
+    table.add_column("severity", min_width=8)
+    table.add_column("what it asks", ratio=1)
     for state in shown:
-        table.add_column(_COLUMNS[state][0], justify="right", no_wrap=True)
-    table.add_column("of", justify="right", no_wrap=True)
+        words = _COLUMNS[state][0].split()
+        width = max(len(word) for word in words)
+        table.add_column("\n".join(words), justify="right", width=width)
+    table.add_column("of", justify="right", min_width=2)
     for one in sorted(asked, key=_order):
         numbers = [
             f"[{_COLUMNS[state][1]}]{one.counts[state]}[/]" if one.counts[state] else "-"
@@ -58,7 +63,6 @@ def print_summary(audit: Audit, written: Mapping[str, Path]) -> None:
             *numbers,
             str(one.subjects),
         )
-    console = Console(highlight=False)
     console.print(table)
     for line in _lines(audit, len(audit.rules) - len(asked)):
         console.print(escape(line), soft_wrap=True)
@@ -75,7 +79,7 @@ def _lines(audit: Audit, unasked: int) -> Iterator[str]:
     if selection.failed_to_read:
         yield f"Not read: {len(selection.failed_to_read)}, {selection.failed_to_read[0][1]}."
     if unasked:
-        yield f"{unasked} rules found nothing to ask about (such as registered models)."
+        yield f"{unasked} rules found nothing they apply to."
     yield from _account(audit.energy)
 
 
