@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, time, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +18,11 @@ import click
 from mlflow_carbon.errors import OutputError
 
 if TYPE_CHECKING:
-    from mlflow_carbon.audit.assess import Progress
+    from mlflow_carbon.audit.select import Progress
     from mlflow_carbon.audit.summary import Audit
 
-FORMATS = ("pdf", "html", "json", "csv")
+FORMATS = ("pdf", "html", "json", "csv", "sarif", "junit", "oscal", "markdown")
+"""As ``report.write`` has them; written out so that ``--help`` loads no renderer."""
 _DEFAULT_FORMATS = "pdf,html,json"
 SEVERITIES = ("critical", "high", "medium", "low", "never")
 _ROOM_BYTES = 32 * 1024 * 1024
@@ -59,7 +61,9 @@ def _moment(context: click.Context, parameter: click.Parameter, text: str | None
 @click.option("--filter", "filter_", default="", help="Only runs that match this filter, in MLflow's syntax.")  # fmt: skip
 @click.option("--model", "models", multiple=True, help="Only this registered model; alone, with the runs behind it; repeatable.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default=Path("carbon-audit"), show_default=True, help="Folder for the report.")  # fmt: skip
-@click.option("--format", "formats", default=_DEFAULT_FORMATS, show_default=True, callback=_formats, help="Report formats with commas between: pdf, html, json, csv.")  # fmt: skip
+@click.option("--format", "formats", default=_DEFAULT_FORMATS, show_default=True, callback=_formats, help="Report formats with commas between: pdf, html, json, csv, sarif, junit, oscal, markdown.")  # fmt: skip
+@click.option("--look", "look_file", type=click.Path(path_type=Path, dir_okay=False), help="YAML file with the report's language, logo, colour and classification.")  # fmt: skip
+@click.option("--seals", "with_seals", is_flag=True, help="Compare every run with its seal: one more read for each run.")  # fmt: skip
 @click.option("--as-of", callback=_moment, metavar="DATE", help="Audit as of this moment (UTC); default: now.")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Exit with 3 when evidence is missing or not all could be read.")  # fmt: skip
 @click.option("--fail-on", type=click.Choice(SEVERITIES), default="low", show_default=True, help="Exit with 1 only when a rule of this severity or worse failed.")  # fmt: skip
@@ -73,13 +77,17 @@ def command(
 ) -> None:
     """Check runs, datasets and models against policies and write the report."""
     ensure_room(out, _ROOM_BYTES)
-    from mlflow_carbon.audit.assess import AuditRequest, run_audit  # imports MLflow: some seconds
+    from mlflow_carbon.audit.assess import run_audit  # imports MLflow: some seconds
+    from mlflow_carbon.audit.select import AuditRequest
     from mlflow_carbon.cli._summary import print_summary
     from mlflow_carbon.evidence.store import Query
     from mlflow_carbon.policy.load import load_pack
+    from mlflow_carbon.report.look import Look, load_look
     from mlflow_carbon.report.pango import pango_problem
     from mlflow_carbon.report.write import write_reports
 
+    look_file = rest["look_file"]
+    look = load_look(look_file) if isinstance(look_file, Path) else Look()
     packs = tuple(load_pack(policy) for policy in policies)
     query = Query(
         experiments=_texts(rest["experiments"]),
@@ -91,13 +99,26 @@ def command(
     )
     with _shown_progress() as progress:
         audit = run_audit(request, as_of, progress)
+        if rest["with_seals"]:
+            audit = _with_seals(audit, store, progress)
         progress("Writing the report", 0, None)
         with whole_or_nothing(out) as partial:
-            written = write_reports(audit, partial, formats)
+            written = write_reports(audit, partial, formats, look=look)
     print_summary(audit, {name: out / path.name for name, path in written.items()})
     if "pdf" in formats and "pdf" not in written:
         click.echo(f"No PDF: {pango_problem()}", err=True)
     sys.exit(exit_code(audit, strict=bool(rest["strict"]), fail_on=str(rest["fail_on"])))
+
+
+def _with_seals(audit: Audit, store: str, progress: Progress) -> Audit:
+    from mlflow_carbon.evidence.seal import Seals
+
+    seals, rows = Seals(store), audit.energy.rows
+    checks = []
+    for done, row in enumerate(rows):
+        progress("Comparing runs with their seals", done, len(rows))
+        checks.append(seals.check(row.run_id))
+    return replace(audit, seals=tuple(checks), command=f"{audit.command} --seals")
 
 
 def _texts(values: object) -> tuple[str, ...]:
