@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
-
-import psutil
 
 from mlflow_carbon.energy.attribution import Attributed, CpuShare, FixedShare, GpuShare
 from mlflow_carbon.energy.estimate import CpuModel, DramModel
 from mlflow_carbon.energy.gpu import NvmlGpu
 from mlflow_carbon.energy.meter import Component, Meter, Unmeasured
 from mlflow_carbon.energy.nvml import SLICES, Choice, Nvml, choose_gpus
+from mlflow_carbon.energy.perf import open_counters
 from mlflow_carbon.energy.proc import Tree, this_tree
+from mlflow_carbon.energy.proc import memory_bytes as total_memory
 from mlflow_carbon.energy.processor import Processor, read_processor
-from mlflow_carbon.energy.rapl import RaplZone, find_zones
+from mlflow_carbon.energy.rapl import AMD_ERROR, INTEL_ERROR, NOTES, RaplZone, find_zones
 from mlflow_carbon.settings import Settings, visible_gpus
 from mlflow_carbon.units import Range
 
@@ -52,10 +52,10 @@ def discover(settings: Settings, root: Path = Path("/")) -> Discovery:
     del settings  # wall sensors will be configured there
     processor = read_processor(root)
     rapl, refused = _rapl(root, amd="amd" in processor.name.lower())
-    tree, memory_bytes = this_tree(), float(psutil.virtual_memory().total)
+    tree, memory_bytes = this_tree(), total_memory(root / "proc")
     gpus, unmeasured = _gpus(root, tree)
     share = CpuShare(tree, root / "proc")
-    meters: list[Meter] = [*gpus, *(Attributed(zone, share) for zone in rapl)]
+    meters: list[Meter] = [*gpus, *(Attributed(counter, share) for counter in rapl)]
     measured = {meter.info.component for meter in rapl}
     if Component.CPU not in measured:
         meters.append(CpuModel(processor, tree, why=refused))
@@ -67,8 +67,19 @@ def discover(settings: Settings, root: Path = Path("/")) -> Discovery:
     return Discovery(tuple(meters), tuple(unmeasured), hardware)
 
 
-def _rapl(root: Path, *, amd: bool) -> tuple[list[RaplZone], str]:
-    """The zones that can be read, and why not if none can. A package without its sockets' others is no figure."""
+def _rapl(root: Path, *, amd: bool) -> tuple[Sequence[Meter], str]:
+    """The counters, by perf events or else powercap, and why not if they cannot be read.
+
+    All or none: a host with one of its packages is no figure.
+    """
+    error = AMD_ERROR if amd else INTEL_ERROR
+    try:
+        return open_counters(root, error=error, note=NOTES[error]), ""
+    except OSError:
+        return _powercap(root, amd=amd)
+
+
+def _powercap(root: Path, *, amd: bool) -> tuple[Sequence[Meter], str]:
     zones = find_zones(root / "sys/class/powercap")
     if not zones:
         return [], "no RAPL counters on this host"

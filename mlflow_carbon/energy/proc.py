@@ -11,12 +11,9 @@ import time
 from pathlib import Path
 from typing import Protocol
 
-import psutil
-
 PROC = Path("/proc")
 _RENEW_FACTOR = 2000.0
 """The list of descendants is renewed after this many times what renewing it last took."""
-_PSUTIL_PERIOD_S = 10.0
 
 
 class ProcessTree:
@@ -100,6 +97,13 @@ class ProcessTree:
         return sum(map(int, fields[11:15])) * self._tick_s
 
 
+def _lines(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().splitlines()
+    except OSError:
+        return []
+
+
 def _fields(path: Path) -> list[bytes]:
     """The words of a small file; none if the process is gone."""
     try:
@@ -121,62 +125,6 @@ def busy_cpu_s(proc: Path = PROC) -> float | None:
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
-class PsutilTree:
-    """The same for systems without ``/proc``, at a slower pace: psutil walks the process table."""
-
-    def __init__(self) -> None:
-        """Watch this process."""
-        self._pid = 0
-        self._members: list[psutil.Process] = []
-        self._renewed_s = 0.0
-        self._cpu_s, self._offset_s = 0.0, 0.0
-
-    def cpu_s(self) -> float:
-        """CPU seconds of the tree since the first call; never decreases."""
-        first = self._renew()
-        seen_s = sum(map(_cpu_of, self._members))
-        if first:
-            self._offset_s = self._cpu_s - seen_s
-        self._cpu_s = max(self._cpu_s, seen_s + self._offset_s)
-        return self._cpu_s
-
-    def memory_bytes(self) -> tuple[float, float]:
-        """Resident memory: the largest process alone, and the sum."""
-        self._renew()
-        sizes = [0, *map(_resident_of, self._members)]
-        return float(max(sizes)), float(sum(sizes))
-
-    def members(self) -> frozenset[int]:
-        """Process ids of the tree."""
-        self._renew()
-        return frozenset(process.pid for process in self._members)
-
-    def _renew(self) -> bool:
-        now_s, pid = time.monotonic(), os.getpid()
-        first = pid != self._pid
-        if first or now_s - self._renewed_s >= _PSUTIL_PERIOD_S:
-            own = psutil.Process(pid)
-            self._members = [own, *own.children(recursive=True)]
-            self._pid, self._renewed_s = pid, now_s
-        return first
-
-
-def _cpu_of(process: psutil.Process) -> float:
-    try:
-        times = process.cpu_times()
-    except psutil.Error:
-        return 0.0
-    reaped_s = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
-    return float(times.user + times.system + reaped_s)
-
-
-def _resident_of(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_info().rss)
-    except psutil.Error:
-        return 0
-
-
 class Tree(Protocol):
     """What the meters ask of a process tree."""
 
@@ -192,4 +140,19 @@ class Tree(Protocol):
 
 def this_tree() -> Tree:
     """The tree of this process, read in the way this system allows."""
-    return ProcessTree() if (PROC / "self" / "task").is_dir() else PsutilTree()
+    if (PROC / "self" / "task").is_dir():
+        return ProcessTree()
+    from mlflow_carbon.energy.proc_psutil import PsutilTree  # some 30 ms to import
+
+    return PsutilTree()
+
+
+def memory_bytes(proc: Path = PROC) -> float:
+    """All the memory of the host; 0 where it is not told."""
+    for line in _lines(proc / "meminfo"):
+        if line.startswith(b"MemTotal:"):
+            return float(line.split()[1]) * 1024
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (ValueError, OSError):
+        return 0.0

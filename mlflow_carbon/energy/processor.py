@@ -123,11 +123,12 @@ def _plain(name: str) -> str:
 def _from_rated_power(name: str, host_cpus: int, facts: dict[str, str]) -> _Watts | None:
     path = resources.carbon_data() / "hardware_cpu.csv"
     wanted = _plain(name)
+    last = wanted.rpartition(" ")[2]
     with path.open(newline="", encoding="utf-8") as file:
-        rated_w = next(
-            (float(row["tdp_w"]) for row in csv.DictReader(file) if _plain(row["name"]) == wanted),
-            None,
-        )
+        # Thousands of rows: only those that hold the model's number are looked at closely.
+        candidates = (line for n, line in enumerate(file) if not n or last in line.lower())
+        rows = csv.DictReader(candidates)
+        rated_w = next((float(r["tdp_w"]) for r in rows if _plain(r["name"]) == wanted), None)
     if rated_w is None:
         return None
     per_cpu_w = rated_w * int(facts.get("sockets", "1")) / host_cpus

@@ -18,8 +18,9 @@ POWERCAP = Path("/sys/class/powercap")
 _MOST_W = 1000.0
 """No package draws more for long: bounds how soon the counter can wrap, and tells a reset from a wrap."""
 _STUCK_S = 3.0
+_GROWN_UJ, _SAME_UJ = 1_000_000_000, 5_000_000
 INTEL_ERROR, AMD_ERROR = 0.05, 0.10
-_NOTES = {
+NOTES = {
     INTEL_ERROR: "RAPL on Intel: +/-5 % (Khan et al., RAPL in Action, ACM TOMPECS 2018)",
     AMD_ERROR: "RAPL on AMD is a model in the chip: +/-10 % (Schoene et al., arXiv:2108.00808)",
 }
@@ -54,7 +55,24 @@ def find_zones(powercap: Path = POWERCAP) -> list[Zone]:
         for part in sorted(top.glob(f"{top.name}:*")):
             if _text(part / "name") == "dram":
                 found.setdefault(f"{name}/dram", Zone(part, f"{name}/dram"))
-    return sorted(found.values(), key=lambda zone: zone.name)
+    zones = sorted(found.values(), key=lambda zone: zone.name)
+    return [zone for n, zone in enumerate(zones) if not any(_mirrors(zone, z) for z in zones[:n])]
+
+
+def _mirrors(zone: Zone, other: Zone) -> bool:
+    """Whether a die shows the counter of its whole package, as its sibling does.
+
+    On some processors with several dies each zone reads one and the same register: two counters that
+    differ by less than a few joules after counting for as long as the machine is up.
+    """
+    package, die, _ = zone.name.partition("-die-")
+    if not die or not other.name.startswith(f"{package}-die-") or zone.component != other.component:
+        return False
+    values = [_text(one.path / "energy_uj") or "" for one in (other, zone)]
+    if not all(value.isdigit() for value in values):
+        return False
+    first_uj, second_uj = map(int, values)
+    return first_uj > _GROWN_UJ and abs(second_uj - first_uj) < _SAME_UJ
 
 
 def _text(path: Path) -> str | None:
@@ -103,7 +121,7 @@ class RaplZone:
             describe=f"{zone.name} (RAPL, powercap)",
             period_s=min(10.0, self._lap_s / 2),
             sensor_error=relative,
-            sensor_note=_NOTES[relative],
+            sensor_note=NOTES[relative],
             max_power_w=_rated_w(zone.path),
         )
         self._last_ns = self._moved_ns = self._clock()

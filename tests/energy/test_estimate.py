@@ -11,7 +11,8 @@ import pytest
 
 from mlflow_carbon.energy.estimate import CpuModel, DramModel
 from mlflow_carbon.energy.meter import Method, Reading
-from mlflow_carbon.energy.proc import ProcessTree, PsutilTree, Tree
+from mlflow_carbon.energy.proc import ProcessTree, Tree
+from mlflow_carbon.energy.proc_psutil import PsutilTree
 from mlflow_carbon.energy.processor import Processor, read_processor
 
 CHIP = Processor(

@@ -118,3 +118,21 @@ def test_a_zone_without_a_counter_cannot_be_opened_and_says_which_file(tmp_path:
     (zone.path / "energy_uj").unlink()
     with pytest.raises(OSError, match="energy_uj"):
         RaplZone(zone)
+
+
+def test_dies_that_mirror_their_package_count_once_and_real_dies_each(
+    tmp_path: Path, opened: Opened
+) -> None:
+    tree = Powercap(tmp_path)
+    tree.zone("intel-rapl:0", "package-0-die-0", lambda t: 50_000 + 200 * t)
+    tree.zone("intel-rapl:1", "package-0-die-1", lambda t: 50_000.4 + 200 * t)
+    tree.zone("intel-rapl:2", "package-1-die-0", lambda t: 50_000 + 100 * t)
+    tree.zone("intel-rapl:3", "package-1-die-1", lambda t: 47_000 + 100 * t)
+    assert [zone.name for zone in find_zones(tree.folder)] == [
+        "package-0-die-0",
+        "package-1-die-0",
+        "package-1-die-1",
+    ]
+    meters = opened(tree)
+    tree.write(0.005)
+    assert sum(joules(meter) for meter in meters) == pytest.approx(2.0)
