@@ -22,6 +22,7 @@ COMMANDS = {
     "gate": "Ask whether a model version may be promoted.",
     "attest": "Put a named person's statement or a dataset card on record.",
     "export": "Write a model version's evidence as bill of materials, card or form.",
+    "dataset": "Check dataset cards: what they say about provenance, and what not.",
     "factors": "Show emission factors and their sources; check and bring in your own.",
     "measure": "Run a program and record its energy on an MLflow run.",
     "verify": "Say whether runs are as they were when they ended.",

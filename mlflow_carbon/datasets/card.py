@@ -1,35 +1,28 @@
-"""Dataset cards: what a person says about a data set, in a small YAML file beside the script."""
+"""Dataset cards: what somebody says about a data set, in a file beside the script or the data.
+
+Three ways to write one: our own short YAML (``NAME.dataset.yaml``), Croissant JSON-LD
+(``NAME.croissant.json``), and a Hugging Face dataset card (``NAME.dataset.md``).
+"""
 
 from __future__ import annotations
 
 import logging
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
+from mlflow_carbon.datasets.bounded import as_text, invisible, node_text, read_head, yaml_fields
 from mlflow_carbon.datasets.license import NOT_KNOWN, normalized
 from mlflow_carbon.errors import DataError
 
-SUFFIX = ".dataset.yaml"
+SUFFIXES = (".dataset.yaml", ".croissant.json", ".dataset.md")
 MAX_BYTES = 64 * 1024
 """A card is a page of text; what is larger was not written by a person for this."""
 MAX_CARDS = 1000
 """Looked at in one folder."""
-
-FIELDS = (
-    "name",
-    "license",
-    "origin",
-    "collected",
-    "sensitive",
-    "issuer",
-    "description",
-    "declared_by",
-    "sha256",
-)
+MAX_TEXT = 5000
+"""Characters of one field."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _log = logging.getLogger(__name__)
@@ -37,12 +30,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """What is declared; an empty text means that nothing was said. Who declared it is part of it."""
+    """What is declared; an empty text means that nothing was said. Who declared it is part of it.
+
+    The fields cover the 22 of the Data & Trust Alliance's provenance standard, see ``standard.py``.
+    """
 
     name: str
     license: str = ""
     """SPDX expression or ``LicenseRef-*``."""
     origin: str = ""
+    """Where it is from, when not from the issuer: an address, an organisation."""
     collected: str = ""
     """When, or from when to when."""
     sensitive: str = ""
@@ -52,38 +49,52 @@ class Card:
     declared_by: str = ""
     sha256: str = ""
     """Of the content the card is about; a card with one never describes other content."""
+    id: str = ""
+    location: str = ""
+    """Where the metadata can be found."""
+    lineage: str = ""
+    """The data sets it was made from."""
+    origin_geography: str = ""
+    issued: str = ""
+    previous_issue: str = ""
+    method: str = ""
+    """How it was collected or generated."""
+    format: str = ""
+    confidentiality: str = ""
+    consent: str = ""
+    """Where the agreement of the people concerned is kept."""
+    privacy: str = ""
+    """Measures that protect them: pseudonyms, noise, aggregation."""
+    processing_geography: str = ""
+    storage_geography: str = ""
+    intended_use: str = ""
+    proprietary: str = ""
+    """Whether it holds works under copyright, patents, trade marks."""
+    biases: str = ""
+    limitations: str = ""
 
     def declared(self) -> Mapping[str, str]:
         """The fields that say something about the data, without the empty ones."""
-        names = ("license", "origin", "collected", "sensitive", "issuer", "description")
+        about_the_card = ("name", "declared_by", "sha256")
+        names = (field.name for field in fields(self) if field.name not in about_the_card)
         return {name: value for name in names if (value := getattr(self, name))}
 
 
+FIELDS = tuple(field.name for field in fields(Card))
+
+
 def load_card(path: Path) -> Card:
-    """One card.
+    """One card of any of the three kinds, told apart by the end of the file's name.
 
     Raises:
         DataError: unreadable, too large, not a card; names file and line.
     """
-    values = read_fields(path)
-    lines = {name: line for name, (_, line) in values.items()}
-    texts = {name: text for name, (text, _) in values.items()}
-    for name in texts:
-        if name not in FIELDS:
-            raise DataError(
-                f"{path}:{lines[name]}: a dataset card has no field {name!r}. "
-                f"It has: {', '.join(FIELDS)}."
-            )
-    if not texts.get("name"):
-        raise DataError(f"{path}:1: a dataset card needs a name: the one given to MLflow.")
-    if (sha256 := texts.get("sha256", "").lower()) and not _SHA256.fullmatch(sha256):
-        raise DataError(f"{path}:{lines['sha256']}: sha256 must be 64 hexadecimal digits.")
-    license_ = normalized(texts.get("license", ""))
-    return Card(
-        **{name: text for name, text in texts.items() if name not in ("license", "sha256")},
-        license="" if license_ == NOT_KNOWN else license_,
-        sha256=sha256,
-    )
+    from mlflow_carbon.datasets.croissant import read_croissant
+    from mlflow_carbon.datasets.huggingface import read_dataset_card
+
+    if path.suffix in (".json", ".jsonld"):
+        return read_croissant(path)
+    return read_dataset_card(path) if path.suffix == ".md" else _read_yaml(path)
 
 
 def find_card(name: str, sha256: str | None, folders: Sequence[Path]) -> Card | None:
@@ -101,82 +112,52 @@ def find_card(name: str, sha256: str | None, folders: Sequence[Path]) -> Card | 
     return by_name
 
 
-def read_fields(path: Path) -> Mapping[str, tuple[str, int]]:
-    """The top level of a YAML file: text and line of every field; lists are joined by commas.
-
-    Nothing is built from the file: dates and ``no`` stay the text they are.
+def make_card(path: Path, values: Mapping[str, str]) -> Card:
+    """A card of texts that were read, each checked for characters that would change how it is shown.
 
     Raises:
-        DataError: unreadable, too large, damaged, or a field that is neither text nor a list of texts.
+        DataError: no name, or such a character.
     """
-    import yaml
+    for field, text in values.items():
+        if bad := invisible(text):
+            raise DataError(
+                f"{path}: {field} holds the invisible control character {bad}; remove it."
+            )
+    if not values.get("name"):
+        raise DataError(f"{path}:1: a dataset card needs a name: the one given to MLflow.")
+    given = {field: text[:MAX_TEXT] for field, text in values.items() if text}
+    license_ = normalized(given.pop("license", ""))
+    return Card(**given, license="" if license_ == NOT_KNOWN else license_)
 
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}.") from None
-    if len(content) > MAX_BYTES:
+
+def _read_yaml(path: Path) -> Card:
+    content, more = read_head(path, MAX_BYTES)
+    if more:
         raise DataError(f"{path}: larger than {MAX_BYTES // 1024} KiB; this is no dataset card.")
-    try:
-        root = yaml.compose(content.decode("utf-8-sig"), Loader=yaml.SafeLoader)
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: is not UTF-8 text.") from None
-    except RecursionError:
-        raise DataError(f"{path}: nested too deeply.") from None
-    except yaml.YAMLError as error:
-        raise DataError(f"{path}:{_line(error)}: not valid YAML: {_problem(error)}.") from None
-    if not isinstance(root, yaml.MappingNode):
-        raise DataError(f"{path}:1: expected `field: value` lines.")
-    return _fields(path, root)
-
-
-def _fields(path: Path, root: Any) -> Mapping[str, tuple[str, int]]:
-    values: dict[str, tuple[str, int]] = {}
-    for key, node in root.value:
-        line = key.start_mark.line + 1
-        name = key.value if isinstance(key.value, str) else ""
-        text = _text(node)
-        if not name or text is None:
-            raise DataError(f"{path}:{line}: {name or 'a field'} must be text or a list of texts.")
+    values: dict[str, str] = {}
+    for name, node, line in yaml_fields(path, as_text(path, content)):
+        text = node_text(node)
+        if name not in FIELDS:
+            raise DataError(
+                f"{path}:{line}: a dataset card has no field {name[:40]!r}. It has: {', '.join(FIELDS)}."
+            )
+        if text is None:
+            raise DataError(f"{path}:{line}: {name} must be text or a list of texts.")
         if name in values:
             raise DataError(f"{path}:{line}: {name} is given twice.")
-        if bad := _control(name + text):
-            raise DataError(
-                f"{path}:{line}: {name[:40]!r} holds the invisible control character {bad}; remove it."
-            )
-        if text:
-            values[name] = text, line
-    return values
-
-
-def _text(node: Any) -> str | None:
-    import yaml
-
-    if isinstance(node, yaml.ScalarNode):
-        return "" if node.tag == "tag:yaml.org,2002:null" else " ".join(str(node.value).split())
-    if isinstance(node, yaml.SequenceNode):
-        texts = [_text(item) for item in node.value if isinstance(item, yaml.ScalarNode)]
-        if len(texts) == len(node.value):
-            return ", ".join(text for text in texts if text)
-    return None
-
-
-def _control(text: str) -> str:
-    """The first character that would change how the text is shown, as ``U+202E``."""
-    for character in text:
-        if unicodedata.category(character) in ("Cc", "Cf", "Cs"):
-            return f"U+{ord(character):04X}"
-    return ""
+        if name == "sha256" and text and not _SHA256.fullmatch(text.lower()):
+            raise DataError(f"{path}:{line}: sha256 must be 64 hexadecimal digits.")
+        values[name] = text.lower() if name == "sha256" else text
+    return make_card(path, values)
 
 
 def _cards(folders: Sequence[Path]) -> Iterator[Card]:
     for folder in dict.fromkeys(folders):
         try:
-            paths = sorted(folder.glob(f"*{SUFFIX}"))[:MAX_CARDS]
+            found = sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIXES))
         except OSError:
             continue
-        yield from filter(None, map(_loaded, paths))
+        yield from filter(None, map(_loaded, found[:MAX_CARDS]))
 
 
 def _loaded(path: Path) -> Card | None:
@@ -185,12 +166,3 @@ def _loaded(path: Path) -> Card | None:
     except DataError as error:
         _log.warning("mlflow-carbon: dataset card not used: %s", error)
         return None
-
-
-def _line(error: Any) -> int:
-    mark = getattr(error, "problem_mark", None)
-    return mark.line + 1 if mark is not None else 1
-
-
-def _problem(error: Any) -> str:
-    return str(getattr(error, "problem", None) or getattr(error, "reason", None) or "damaged")

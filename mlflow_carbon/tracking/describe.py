@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import fields
 
 from mlflow_carbon.datasets.card import Card
+from mlflow_carbon.datasets.license import NOT_KNOWN, normalized
 from mlflow_carbon.errors import DataError
 
 _by_name: dict[str, Card] = {}
@@ -28,6 +29,8 @@ def describe_dataset(dataset: object, **declared: str) -> None:
         )
     name = dataset if isinstance(dataset, str) else str(getattr(dataset, "name", "") or "")
     values = {"name": name, "declared_by": "the training code"} | declared
+    license_ = normalized(declared.get("license", ""))
+    values["license"] = "" if license_ == NOT_KNOWN else license_
     card = Card(**values)
     if isinstance(dataset, str):
         _by_name[dataset] = card

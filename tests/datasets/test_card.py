@@ -95,7 +95,10 @@ def test_fifty_megabytes_are_no_card_and_are_not_read(tmp_path: Path) -> None:
 
 
 def test_a_thousandfold_alias_is_not_expanded(tmp_path: Path) -> None:
-    bomb = "a: &a [x, x]\n" + "".join(f"b{i}: &b{i} [*a, *a]\n" for i in range(9))
+    names = ("origin", "issuer", "method", "format", "consent", "privacy", "biases")
+    bomb = "name: &v0 [x, x]\n" + "".join(
+        f"{name}: &v{n} [*v{n - 1}, *v{n - 1}]\n" for n, name in enumerate(names, 1)
+    )
     with pytest.raises(DataError, match="text or a list of texts"):
         load_card(write(tmp_path, bomb))
 
