@@ -15,9 +15,17 @@ from mlflow_carbon.energy.ledger import RunEnergy
 from mlflow_carbon.tracking.delivery import Desk
 from mlflow_carbon.tracking.facts import Base, Exit, Facts, Json, Origin, until
 from mlflow_carbon.tracking.spool import Spool
-from mlflow_carbon.tracking.spooled import facts_to_line, power_end_s
+from mlflow_carbon.tracking.spooled import absolute, facts_to_line, power_end_s
 
 NS_PER_S = 1e9
+
+
+def working_folder() -> str:
+    """The working directory; "" if it was removed under us."""
+    try:
+        return os.getcwd()  # noqa: PTH109 (once per run, and a path object is not needed)
+    except FileNotFoundError:
+        return ""
 
 
 class Session:
@@ -47,6 +55,7 @@ class Session:
         self.pushed_at_s = 0.0
         self.due_s = float("inf")
         self.context = contextvars.copy_context()
+        self._folder = working_folder()
         self.datasets_used: list[Used] = []
         self._datasets: list[Json] = []
         self._troubles: list[str] = []
@@ -61,7 +70,7 @@ class Session:
         with self._lock:
             return Facts(
                 run_id=self.run_id,
-                tracking_uri=getattr(self.client, "tracking_uri", "") or "",
+                tracking_uri=absolute(getattr(self.client, "tracking_uri", "") or "", self._folder),
                 origin=self.origin,
                 opened_at=self.opened_at.isoformat(timespec="milliseconds"),
                 process_id=os.getpid(),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import PurePath
 
 from mlflow_carbon.energy.ledger import PowerPoint, RunEnergy
 from mlflow_carbon.errors import DataError
@@ -19,6 +21,17 @@ from mlflow_carbon.tracking.facts import (
 )
 
 VERSION = 1
+
+
+_RELATIVE_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/|:memory:|$)(.*)", re.DOTALL)
+
+
+def absolute(uri: str, folder: str) -> str:
+    """An address that means the same from any working directory; ``folder`` is where it was used."""
+    if found := _RELATIVE_SQLITE.fullmatch(uri):
+        return f"{found[1]}{PurePath(folder, found[2])}"
+    named = ":" in uri or uri in ("", "databricks", "databricks-uc", "uc")
+    return uri if named else str(PurePath(folder, uri))
 
 
 def facts_to_line(facts: Facts, *, power_after_s: float) -> Json:

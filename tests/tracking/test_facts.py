@@ -31,6 +31,7 @@ from mlflow_carbon.tracking.facts import (
 )
 from mlflow_carbon.tracking.record import TAG_LIMIT, build, canonical, seal
 from mlflow_carbon.tracking.spooled import (
+    absolute,
     facts_from_lines,
     facts_to_line,
 )
@@ -226,6 +227,26 @@ def test_passwords_do_not_reach_the_spool() -> None:
     assert redacted("https://mlflow.example.org") == "https://mlflow.example.org"
     assert "s3cret" not in redacted("http://u:s3c/ret@host")
     assert "s3cret" not in redacted("postgresql://host/db?user=u&password=s3cret")
+
+
+@pytest.mark.parametrize(
+    ("uri", "kept"),
+    [
+        ("sqlite:///mlflow.db", "sqlite:////work/mlflow.db"),
+        ("sqlite+pysqlite:///a/b.db?timeout=3", "sqlite+pysqlite:////work/a/b.db?timeout=3"),
+        ("sqlite:////abs/mlflow.db", "sqlite:////abs/mlflow.db"),
+        ("sqlite://", "sqlite://"),
+        ("sqlite:///:memory:", "sqlite:///:memory:"),
+        ("mlruns", "/work/mlruns"),
+        ("/abs/mlruns", "/abs/mlruns"),
+        ("file:///abs/mlruns", "file:///abs/mlruns"),
+        ("https://mlflow.example.org", "https://mlflow.example.org"),
+        ("databricks", "databricks"),
+        ("", ""),
+    ],
+)
+def test_an_address_is_kept_so_that_it_means_the_same_from_any_folder(uri: str, kept: str) -> None:
+    assert absolute(uri, "/work") == kept
 
 
 def test_energy_of_zero_is_not_a_figure() -> None:
