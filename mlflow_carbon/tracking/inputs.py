@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
@@ -44,6 +45,9 @@ _TAGGED = {
 
 _BYTES_PER_MB = 1_000_000
 
+LOOK_BUDGET_S = 5.0
+"""Looking at a dataset may take this long without a word; what took longer is told on the run."""
+
 _NOT_SEEN = "only a description of the dataset was logged, not its content"
 
 
@@ -72,12 +76,24 @@ def enrich(
     troubles: list[str] = []
     for item in inputs:
         with harmless("describe a dataset") as attempt:
+            began = time.monotonic()
             record, rows = _described(item, settings, folders)
             _put_on(item, record)
             records.append(to_json(record) | _compared(record, rows, used))
+            troubles += too_long(record.name, time.monotonic() - began)
         if attempt.failed:
             troubles.append(attempt.failed)
     return records, troubles
+
+
+def too_long(name: str, looked_s: float) -> list[str]:
+    """A word when looking at a dataset took more than the budget."""
+    if looked_s <= LOOK_BUDGET_S:
+        return []
+    return [
+        f"looking at dataset {name!r} took {looked_s:.1f} s of the run; "
+        "set hash_limit_mb lower to have it sampled"
+    ]
 
 
 def _compared(record: DatasetRecord, rows: RowHashes | str, used: list[Used]) -> Json:
@@ -146,6 +162,7 @@ def _declared(card: Card | None) -> dict[str, str]:
     if card is None:
         return {}
     values = {f.name: getattr(card, f.name) for f in fields(card)}
+    values.pop("path", None)  # where the card lies on this machine is nobody's business
     return {key: str(value) for key, value in values.items() if value not in (None, "", (), [])}
 
 

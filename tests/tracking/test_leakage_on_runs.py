@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from mlflow_carbon.schema import InputTag, Tag
+from mlflow_carbon.tracking.inputs import LOOK_BUDGET_S, too_long
 
 
 def people(rows: int) -> pd.DataFrame:
@@ -55,3 +56,10 @@ def test_counts_and_hints_are_with_the_dataset_in_the_profile_too(measuring: Mlf
         "age (birth, by name), email (contact, by name), email (email, by values)"
     )
     assert json.loads(given.dataset.profile)[InputTag.DUPLICATE_ROWS] == "2"
+
+
+def test_looking_at_data_for_long_is_told_and_for_a_moment_is_not() -> None:
+    (word,) = too_long("big", LOOK_BUDGET_S + 0.1)
+    assert "'big' took 5.1 s" in word
+    assert "hash_limit_mb" in word
+    assert too_long("small", LOOK_BUDGET_S) == []
