@@ -80,7 +80,7 @@ def watch(
     Exit code as `gate status`; an alias that was moved back still counts as fallen.
     """
     from mlflow_carbon.evidence.ledger import Ledger
-    from mlflow_carbon.gate.served import fallback
+    from mlflow_carbon.gate.rollback import move_back
     from mlflow_carbon.settings import gate_ledger
 
     pack, now = gate_pack(policy), datetime.now(timezone.utc)
@@ -89,25 +89,8 @@ def watch(
     _tell(found, False)
     fallen = [one for one in found if not one.stands]
     for one in fallen if rollback else ():
-        what = one.served
-        if not what.alias:
-            click.echo(f"{what.name} version {what.version}: no alias to move ({what.through}).")
-            continue
-        with mlflow_errors(f"Alias '{what.alias}' of '{what.name}' could not be moved"):
-            target = fallback(pack, client, what, kept.read(), now)
-            if target is None:
-                click.echo(f"{what.name}: no other version passes; alias {what.alias} stays.")
-                continue
-            client.set_registered_model_alias(what.name, what.alias, target)
-        said = {
-            "outcome": "rolled back",
-            "action": f"Alias '{what.alias}' of '{what.name}' from version {what.version} to {target}",
-            "model": what.name,
-            "version": target,
-            "violations": [f"{violation.rule} {violation.state}" for violation in one.violations],
-        }
-        kept.append(said, datetime.now(timezone.utc))
-        click.echo(f"{what.name}: alias {what.alias} moved back to version {target}.")
+        with mlflow_errors(f"Alias '{one.served.alias}' of '{one.served.name}' was not moved"):
+            click.echo(move_back(pack, client, one, kept, now, remove=False))
     sys.exit(1 if fallen else 0)
 
 

@@ -1,4 +1,4 @@
-"""What is behind protected names now: does it still stand, and what to go back to if it does not."""
+"""What is behind protected names now, and does it still stand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 
 from mlflow_carbon.errors import CarbonError
-from mlflow_carbon.evidence.ledger import Chain
 from mlflow_carbon.gate import manifest
 from mlflow_carbon.gate.judge import Verdict, judge
 from mlflow_carbon.gate.protection import Protection
@@ -117,24 +116,3 @@ def _files(client: Any, what: Served) -> tuple[str, tuple[Violation, ...]]:
 def _violation(rule: str, message: str) -> Violation:
     fix = "Take the version out of use, find out who changed what, and approve again."
     return Violation(rule=rule, severity="critical", state="fail", message=message, fix=fix)
-
-
-def fallback(pack: Pack, client: Any, fallen: Served, chain: Chain, as_of: datetime) -> str | None:
-    """The version to go back to: the last one that was promoted to this alias and passes now; else the
-    newest older version that passes; ``None`` when there is none.
-    """
-    action = f"Alias '{fallen.alias}' for '{fallen.name}' version "
-    promoted = [
-        str(entry.said["version"])
-        for entry in reversed(chain.entries)
-        if entry.said["outcome"] in ("allowed", "overridden")
-        and str(entry.said["action"]).startswith(action)
-    ]
-    there = [str(one.version) for one in versions(client, fallen.name)]
-    older = [version for version in there if int(version) < int(fallen.version)]
-    for version in dict.fromkeys([*promoted, *older]):
-        candidate = Served(fallen.name, version, fallen.through, fallen.alias)
-        tried = version != fallen.version and version in there
-        if tried and standing(pack, client, candidate, as_of).stands:
-            return version
-    return None
