@@ -36,6 +36,8 @@ class Settings:
     """Between two readings of the counters."""
     publish_period_s: float = 60.0
     """Between two ``log_batch`` calls per run while it runs."""
+    wall_power_file: Path | None = None
+    """The whole machine's power: a hwmon file (microwatts), or a file in which you keep the watts."""
     spool_dir: Path | None = None
     """Where ticks are kept until MLflow has them; default: the user's state folder."""
     dataset_cards: Path | None = None
@@ -70,6 +72,7 @@ _ONLY_IN_ENVIRONMENT = {
     "gate_policy": "it protects a server, whose environment decides",
     "gate_ledger": "it belongs to a server, whose environment decides",
     "gate_deadline_s": "it belongs to a server, whose environment decides",
+    "wall_power_file": "it belongs to the machine, whose environment decides",
     "spool_dir": "a file in a project must not choose where this user's processes write",
 }
 

@@ -36,6 +36,7 @@ class Book:
         self._ledger = Ledger()
         self._tracks: dict[str, Track] = {}
         self._edge_until_ns = 0
+        self._told: set[str] = set()
 
     def __contains__(self, run_id: str) -> bool:
         """Whether the run is open."""
@@ -59,13 +60,14 @@ class Book:
         self._ledger.open(run_id, at_ns, parent_id)
 
     def take(self, meter: Meter, reading: Reading | Gap) -> None:
-        """Put a reading on the ledger, or note the gap; one log line when trouble begins."""
+        """Put a reading on the ledger, or note the gap; one log line for each meter in trouble."""
         track = self._tracks.get(meter.info.id)
         if track is None:
             return
         track.follow(meter.info)
         if isinstance(reading, Gap):
-            if track.trouble is None:
+            if meter.info.id not in self._told:
+                self._told.add(meter.info.id)
                 log.warning("energy is not measured at the moment: %s", reading.reason)
             track.gap(reading)
         elif (interval := track.add(reading)) is not None:

@@ -19,6 +19,7 @@ from mlflow_carbon.energy.proc import Tree, this_tree
 from mlflow_carbon.energy.proc import memory_bytes as total_memory
 from mlflow_carbon.energy.processor import Processor, read_processor
 from mlflow_carbon.energy.rapl import AMD_ERROR, INTEL_ERROR, NOTES, RaplZone, find_zones
+from mlflow_carbon.energy.wall import WallSensor
 from mlflow_carbon.settings import Settings, visible_gpus
 from mlflow_carbon.units import Range
 
@@ -49,7 +50,6 @@ def discover(settings: Settings, root: Path = Path("/")) -> Discovery:
 
     ``root`` is where ``sys`` and ``proc`` are looked for.
     """
-    del settings  # wall sensors will be configured there
     processor = read_processor(root)
     rapl, refused = _rapl(root, amd="amd" in processor.name.lower())
     tree, memory_bytes = this_tree(), total_memory(root / "proc")
@@ -61,6 +61,12 @@ def discover(settings: Settings, root: Path = Path("/")) -> Discovery:
         meters.append(CpuModel(processor, tree, why=refused))
     if Component.DRAM not in measured:
         meters.append(DramModel(tree, memory_bytes))
+    if settings.wall_power_file is not None:
+        wall = _open(partial(WallSensor, settings.wall_power_file))
+        if isinstance(wall, str):
+            unmeasured.append(Unmeasured(Component.SYSTEM, wall))
+        else:
+            meters.append(wall)
     hardware = _describe(
         processor, memory_bytes, [gpu.info.describe.partition(" (")[0] for gpu in gpus]
     )

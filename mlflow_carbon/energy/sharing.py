@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from mlflow_carbon.energy.integrate import NOTHING, Interval, ordered
@@ -193,6 +193,7 @@ class Ledger:
         components = [
             _component(found, duration_ns, silent[component]) for component, found in parts.items()
         ]
+        components = _beside_the_wall(components)
         return RunEnergy(
             duration_s=duration_ns / 1e9,
             components=tuple(sorted(components, key=lambda part: part.component.value)),
@@ -226,6 +227,32 @@ def _component(
         meters=tuple(info.describe for info in infos),
         sensor_note="; ".join(dict.fromkeys(info.sensor_note for info in infos)),
     )
+
+
+def _beside_the_wall(components: list[ComponentEnergy]) -> list[ComponentEnergy]:
+    """A sensor at the wall has the parts in it: what stands beside them is the rest of the machine.
+
+    So the parts and the rest add up to the wall. The rest (fans, disks, losses of the power supply) is
+    the run's in the measure in which the parts are.
+    """
+    wall = next((part for part in components if part.component is Component.SYSTEM), None)
+    parts = [part for part in components if part is not wall]
+    if wall is None or not parts:
+        return components
+    known, ours = NOTHING, 0.0
+    for part in parts:
+        known, ours = known + part.boundary_j, ours + part.attributed_j.mid
+    share = min(1.0, ours / known.mid) if known.mid else 1.0
+    rest = ordered(
+        max(0.0, wall.boundary_j.low - known.high),
+        max(0.0, wall.boundary_j.mid - known.mid),
+        max(0.0, wall.boundary_j.high - known.low),
+    )
+    note = f"{wall.sensor_note}; less the parts that stand beside it"
+    return [
+        *parts,
+        replace(wall, boundary_j=rest, attributed_j=rest.scaled(share), sensor_note=note),
+    ]
 
 
 def _with_sensor_error(energy: Range, error: float) -> Range:
