@@ -91,6 +91,8 @@ class EnergyAccount:
     """Part of the total used by runs that failed or were killed."""
     factors: tuple[str, ...]
     """Every distinct factor used, for a person."""
+    rows_left_out: int = 0
+    """Runs that are in the totals but not in ``rows``: an audit of very many runs lists those that used most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +132,10 @@ class Audit:
     attestations: tuple[tuple[str, Attestation], ...]
     """(``name/version``, attestation)."""
     unused_waivers: tuple[str, ...] = ()
+    findings_left_out: int = 0
+    """Counted in ``rules`` but not in ``findings``: an audit of very many runs lists the worst."""
+    datasets_left_out: int = 0
+    """The same for ``datasets``: the most used are listed."""
     seals: tuple[SealCheck, ...] | None = None
     """Each run read against its seal; ``None``: the seals were not looked at."""
 

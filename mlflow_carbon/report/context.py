@@ -119,16 +119,16 @@ class Context:
     def groups(self, states: Iterable[State]) -> list[Group]:
         """The findings in these states by rule, most severe first; the order of states breaks ties."""
         order = {state: place for place, state in enumerate(states)}
-        kept: dict[tuple[str, str, State], list[Finding]] = {}
+        listed: dict[tuple[str, str, State], list[Finding]] = {}
         for finding in self.audit.findings:
             if finding.state in order:
-                kept.setdefault((finding.pack_id, finding.rule_id, finding.state), []).append(
-                    finding
-                )
-        by_rule = {(s.pack_id, s.rule.id): s for s in self.audit.rules}
+                key = (finding.pack_id, finding.rule_id, finding.state)
+                listed.setdefault(key, []).append(finding)
         groups = [
-            Group(by_rule[pack, rule], state, tuple(found))
-            for (pack, rule, state), found in kept.items()
+            Group(summary, state, tuple(listed.get((summary.pack_id, summary.rule.id, state), ())))
+            for summary in self.audit.rules
+            for state in order
+            if summary.counts.get(state, 0)
         ]
         return sorted(
             groups,
@@ -137,6 +137,18 @@ class Context:
                 -g.summary.counts[g.state], g.summary.rule.id,
             ),
         )  # fmt: skip
+
+    def subjects(self, kind: SubjectKind) -> int:
+        """How many subjects of a kind there are: each rule is put to every one in its scope."""
+        return max((s.subjects for s in self.audit.rules if s.rule.scope is kind), default=0)
+
+    def more(self, attached: int, left_out: int, file: str) -> str:
+        """What a table does not show: ``attached`` rows are in the file, ``left_out`` are only counted."""
+        if attached + left_out <= 0:
+            return ""
+        if not left_out:
+            return self.t("document.more_rows", attached, file=file)
+        return self.t("document.more_counted", attached + left_out, attached=attached, file=file)
 
     def by_severity(self) -> dict[Severity, Counter[State]]:
         """Answers by the severity of their rule."""

@@ -57,8 +57,10 @@ def as_data(audit: Audit) -> dict[str, Any]:
         "packs": [_pack(pack) for pack in audit.packs],
         "states": {state.value: audit.count(state) for state in State},
         "rules": [_rule(summary) for summary in audit.rules],
+        "findings_left_out": audit.findings_left_out,
         "findings": [_finding(finding) for finding in audit.findings],
         "energy": _energy(audit.energy),
+        "datasets_left_out": audit.datasets_left_out,
         "datasets": [_dataset(row) for row in audit.datasets],
         "attestations": [_attestation(subject, given) for subject, given in audit.attestations],
         "unused_waivers": list(audit.unused_waivers),
@@ -170,6 +172,7 @@ def _energy(account: EnergyAccount) -> dict[str, Any]:
         "runs_unmeasured": account.runs_unmeasured,
         "failed_runs_j": account.failed_runs_j,
         "factors": list(account.factors),
+        "runs_left_out": account.rows_left_out,
         "runs": [_run(row) for row in account.rows],
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pypdfium2
@@ -15,7 +16,7 @@ from mlflow_carbon import resources
 from mlflow_carbon.audit.summary import Audit
 from mlflow_carbon.policy.model import State
 from mlflow_carbon.report import texts
-from mlflow_carbon.report.blocks import RuleGroup
+from mlflow_carbon.report.blocks import RuleGroup, Table
 from mlflow_carbon.report.context import ORDER, fair_shares
 from mlflow_carbon.report.document import build
 from mlflow_carbon.report.shown import shown, visible
@@ -135,3 +136,20 @@ def test_every_language_has_every_text_with_the_same_places(language: str) -> No
 
     assert {key for key in english if places(english[key]) != places(other[key])} == set()
     assert {k for k in english if isinstance(english[k], str) != isinstance(other[k], str)} == set()
+
+
+def test_an_audit_of_very_many_runs_says_what_it_counted_but_did_not_list(audit: Audit) -> None:
+    fails = [f for f in audit.findings if f.state is State.FAIL]
+    kept = tuple(f for f in audit.findings if f not in fails[5:])
+    energy = replace(audit.energy, rows_left_out=999_988)
+    large = replace(audit, findings=kept, findings_left_out=len(fails) - 5, energy=energy)
+    document = build(large, texts.load("en"))
+    blocks = [block for part in document.parts for block in part.blocks]
+    groups = [b for b in blocks if isinstance(b, RuleGroup) and b.state.state is State.FAIL]
+    assert len(groups) == sum(bool(s.counts[State.FAIL]) for s in audit.rules)
+    left_out = sum(
+        int(g.table.omitted.split()[0]) for g in groups if "listed nowhere" in g.table.omitted
+    )
+    assert left_out == len(fails) - 5
+    (runs,) = (b for b in blocks if isinstance(b, Table) and b.caption == "Runs by energy")
+    assert runs.omitted.startswith("999,988 more rows are counted")

@@ -56,6 +56,7 @@ def annex(c: Context) -> tuple[Block, ...]:
         Facts(tuple((t(f"annex.{k}_term"), line(t(f"annex.{k}_means"))) for k in terms)),
         Heading(line(t("annex.attachments_heading"))),
         Paragraph(line(t("annex.attachments"))),
+        *_left_out(c),
         Table(
             t("annex.attachments_caption"),
             (
@@ -69,3 +70,8 @@ def annex(c: Context) -> tuple[Block, ...]:
             ),
         ),
     )
+
+
+def _left_out(c: Context) -> tuple[Block, ...]:
+    left_out = c.audit.findings_left_out
+    return (Paragraph(line(c.t("annex.left_out", left_out))),) if left_out else ()

@@ -42,7 +42,7 @@ def energy(c: Context) -> tuple[Block, ...]:
         _by_run(c, by_energy[:DRAWN]),
         *_carbon(c, [row for row in by_energy if row.emissions_g is not None][:DRAWN]),
         *_quality(c, by_energy),
-        _table(c, (by_energy + unknown)[:LISTED], len(account.rows)),
+        _table(c, (by_energy + unknown)[:LISTED]),
         Paragraph(line(t("energy.grades")), "note"),
     )
 
@@ -159,9 +159,9 @@ def _quality(c: Context, rows: list[RunEnergyRow]) -> tuple[Figure, ...]:
     )
 
 
-def _table(c: Context, rows: list[RunEnergyRow], total: int) -> Table:
+def _table(c: Context, rows: list[RunEnergyRow]) -> Table:
     t = c.t
-    rest = total - len(rows)
+    account = c.audit.energy
     return Table(
         t("energy.runs_caption"),
         (
@@ -170,7 +170,7 @@ def _table(c: Context, rows: list[RunEnergyRow], total: int) -> Table:
             Column(t("energy.carbon"), 18, number=True), Column(t("energy.how"), 15),
         ),
         tuple(_row(c, row) for row in rows),
-        omitted=t("document.more_rows", rest, file="report.json") if rest > 0 else "",
+        omitted=c.more(len(account.rows) - len(rows), account.rows_left_out, "report.json"),
     )  # fmt: skip
 
 

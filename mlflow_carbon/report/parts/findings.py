@@ -94,7 +94,7 @@ def _subjects(c: Context, group: Group) -> Table:
     rule = group.summary.rule
     limit = c.shares.get((group.summary.pack_id, rule.id, group.state), 0)
     listed = group.findings[:limit]
-    rest = group.summary.counts[group.state] - len(listed)
+    left_out = group.summary.counts[group.state] - len(group.findings)
     return Table(
         t("findings.table", rule=rule.id, state=c.state(group.state).word),
         (
@@ -102,7 +102,7 @@ def _subjects(c: Context, group: Group) -> Table:
             Column(t("findings.evidence"), 42),
         ),
         tuple(_row(c, finding) for finding in listed),
-        omitted=t("document.more_rows", rest, file="findings.csv") if rest > 0 else "",
+        omitted=c.more(len(group.findings) - len(listed), left_out, "findings.csv"),
     )  # fmt: skip
 
 

@@ -78,11 +78,10 @@ def _period(c: Context) -> str:
 def summary(c: Context) -> tuple[Block, ...]:
     """One page: the counts, the energy, the gate, and five findings in sentences."""
     t = c.t
-    subjects = {(f.subject.kind, f.subject.key) for f in c.audit.findings}
     lead = t(
         "summary.lead",
         rules=t("summary.rules", len(c.audit.rules)),
-        subjects=t("summary.subjects", len(subjects)),
+        subjects=t("summary.subjects", sum(map(c.subjects, SubjectKind))),
         answers=t("summary.answers", c.answers),
         passed=c.audit.count(State.PASS),
         failed=c.audit.count(State.FAIL),
@@ -145,7 +144,7 @@ def _sentence(c: Context, group: Group) -> Line:
     count = of_subjects(c, group)
     return line(
         c.severity(rule.severity), " ", Strong(f"{rule.title}."), " ", c.state(group.state),
-        f" {count}. {shown(group.findings[0].message, 220)}",
+        f" {count}. {shown(group.findings[0].message, 220) if group.findings else ''}",
     )  # fmt: skip
 
 
@@ -188,14 +187,11 @@ def _gate(c: Context, pack: Pack, gate: Gate) -> str:
     what = c.t("summary.gate_and").join(
         c.t(key, names=", ".join(names)) for key, names in parts if names
     )
-    versions = {
-        f.subject.key for f in c.audit.findings if f.subject.kind is SubjectKind.MODEL_VERSION
-    }
     return c.t(
         "summary.gate", pack=pack.id, what=what or c.t("none"),
         severity=c.severity(gate.blocks_at).word.lower(),
-        versions=c.kind(SubjectKind.MODEL_VERSION, len(versions)),
-        blocked=len(versions & _held_back(c, pack, gate.blocks_at)),
+        versions=c.kind(SubjectKind.MODEL_VERSION, c.subjects(SubjectKind.MODEL_VERSION)),
+        blocked=len(_held_back(c, pack, gate.blocks_at)),
     )  # fmt: skip
 
 
@@ -276,12 +272,11 @@ def _policies(c: Context) -> Table:
 
 def _failed(c: Context) -> Table:
     failed = c.audit.selection.failed_to_read
-    rest = len(failed) - c.detail_rows
     return Table(
         c.t("scope.failed_caption"),
         (Column(c.t("scope.failed_run"), 40), Column(c.t("scope.failed_reason"), 60)),
         tuple(
             cells(Code(name(run)), shown(reason, 300)) for run, reason in failed[: c.detail_rows]
         ),
-        omitted=c.t("document.more_rows", rest, file="report.json") if rest > 0 else "",
+        omitted=c.more(len(failed) - c.detail_rows, 0, "report.json"),
     )

@@ -66,7 +66,6 @@ def _seals(c: Context) -> tuple[Block, ...]:
 
 def _touched(c: Context, touched: list[SealCheck]) -> Table:
     t = c.t
-    rest = len(touched) - LISTED
     return Table(
         t("integrity.touched"),
         (
@@ -75,7 +74,7 @@ def _touched(c: Context, touched: list[SealCheck]) -> Table:
             Column(t("integrity.changes"), 58),
         ),
         tuple(_row(c, check) for check in touched[:LISTED]),
-        omitted=t("document.more_rows", rest, file="report.json") if rest > 0 else "",
+        omitted=c.more(len(touched) - LISTED, 0, "report.json"),
     )
 
 

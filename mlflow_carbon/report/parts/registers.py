@@ -30,8 +30,7 @@ def datasets(c: Context) -> tuple[Block, ...]:
     t, rows = c.t, c.audit.datasets
     if not rows:
         return (Paragraph(line(t("datasets.none")), "lead"),)
-    rest = len(rows) - LISTED
-    lead = t("datasets.lead", contents=t("datasets.contents", len(rows)),
+    lead = t("datasets.lead", contents=t("datasets.contents", len(rows) + c.audit.datasets_left_out),
              runs=t("datasets.runs", sum(row.runs for row in rows)))  # fmt: skip
     table = Table(
         t("datasets.caption"),
@@ -41,7 +40,7 @@ def datasets(c: Context) -> tuple[Block, ...]:
             Column(t("datasets.sensitive"), 17), Column(t("datasets.use"), 15),
         ),
         tuple(_dataset(c, row) for row in rows[:LISTED]),
-        omitted=t("document.more_rows", rest, file="report.json") if rest > 0 else "",
+        omitted=c.more(max(len(rows) - LISTED, 0), c.audit.datasets_left_out, "report.json"),
     )  # fmt: skip
     return (Paragraph(line(lead), "lead"), table, Paragraph(line(t("datasets.note")), "note"))
 
@@ -109,7 +108,8 @@ def _waiver(c: Context, waiver: Waiver) -> tuple[Line, ...]:
     if hidden:
         states = ", ".join(f"{c.state(s).word} {t.number(n)}" for s, n in hidden.items())
         answers = t("waivers.hides_answers", sum(hidden.values()))
-        hides = t("waivers.hides_value", answers=answers, states=states)
+        key = "waivers.hides_least" if c.audit.findings_left_out else "waivers.hides_value"
+        hides = t(key, answers=answers, states=states)
     expires = waiver.expires.isoformat()
     if waiver.expires < c.audit.as_of.date():
         expires = t("waivers.expired", date=expires)
