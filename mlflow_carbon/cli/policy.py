@@ -1,25 +1,33 @@
-"""``mlflow-carbon policy``: check, list, show and test policies."""
+"""``mlflow-carbon policy``: write, check, test, explain and compare policies."""
 
 from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime, time, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from mlflow_carbon.errors import OutputError
+
 if TYPE_CHECKING:
-    from mlflow_carbon.policy.model import Pack
+    from mlflow_carbon.policy.model import Pack, Rule
+
+_SET = click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set a parameter."
+)
 
 
 @click.group()
 def command() -> None:
-    """Check, list, show and test policies."""
+    """Write, check, test, explain and compare policies."""
 
 
 @command.command()
 @click.argument("policies", nargs=-1, required=True)
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set a parameter.")
+@_SET
 def check(policies: tuple[str, ...], settings: tuple[str, ...]) -> None:
     """Read POLICIES (files or shipped packs) and say everything that is wrong in them."""
     from mlflow_carbon.errors import CarbonError
@@ -44,9 +52,7 @@ def check(policies: tuple[str, ...], settings: tuple[str, ...]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def list_(as_json: bool) -> None:
     """List the policy packs that come with the package."""
-    from mlflow_carbon.policy.load import shipped_packs
-
-    packs = {name: _load(name, {}) for name in shipped_packs()}
+    packs = _shipped()
     if as_json:
         listed = [
             {
@@ -67,30 +73,25 @@ def list_(as_json: bool) -> None:
 @command.command()
 @click.argument("policy")
 @click.argument("rule", required=False)
-def show(policy: str, rule: str | None) -> None:
+@_SET
+def show(policy: str, rule: str | None, settings: tuple[str, ...]) -> None:
     """Show a POLICY in plain words, or one RULE of it."""
     from mlflow_carbon.policy.words import pack_text, rule_text
 
-    pack = _load(policy, {})
-    if rule is None:
-        click.echo(pack_text(pack))
-        return
-    found = {one.id: one for one in pack.rules}
-    if rule not in found:
-        raise click.UsageError(f"{policy} has no rule {rule}. It has {', '.join(found)}.")
-    click.echo(rule_text(found[rule]))
+    pack = _load(policy, _parameters(settings))
+    click.echo(pack_text(pack) if rule is None else rule_text(_rule(pack, policy, rule)))
 
 
 @command.command()
 @click.argument("policies", nargs=-1, required=True)
-def test(policies: tuple[str, ...]) -> None:
+@click.option("--junit", type=click.Path(path_type=Path), help="Also write JUnit XML here, for CI.")
+def test(policies: tuple[str, ...], junit: Path | None) -> None:
     """Run the test cases inside POLICIES (files or shipped packs)."""
+    from mlflow_carbon.policy.junit import junit_xml
     from mlflow_carbon.policy.selftest import run_tests
 
-    good = True
-    for name in policies:
-        pack = _load(name, {})
-        outcome = run_tests(pack)
+    outcomes = {name: run_tests(_load(name, {})) for name in policies}
+    for name, outcome in outcomes.items():
         for case in outcome.cases:
             if not case.passed:
                 click.echo(
@@ -104,14 +105,134 @@ def test(policies: tuple[str, ...]) -> None:
             f"{name}: {len(outcome.cases) - failed} of {len(outcome.cases)} cases as expected, "
             f"{len(outcome.gaps)} gaps"
         )
-        good = good and outcome.passed
-    sys.exit(0 if good else 1)
+    if junit is not None:
+        _write(junit, junit_xml(outcomes))
+    sys.exit(0 if all(outcome.passed for outcome in outcomes.values()) else 1)
+
+
+@command.command()
+@click.argument("rule")
+@click.argument("subject")
+@click.option(
+    "--policy", "policies", multiple=True, help="Pack or file with the rule; default: all shipped."
+)
+@click.option("--store", envvar="MLFLOW_TRACKING_URI", help="Address of the MLflow store.")
+@click.option("--as-of", metavar="DATE", help="As of the end of this day (UTC); default: now.")
+def explain(
+    rule: str, subject: str, policies: tuple[str, ...], store: str | None, as_of: str | None
+) -> None:
+    """Say why RULE answers as it does on SUBJECT: a run id, models:/NAME/VERSION, or a model's name."""
+    from mlflow_carbon.policy import explain as tree
+
+    packs = {name: _load(name, {}) for name in policies} or _shipped()
+    name = next(
+        (name for name, pack in packs.items() if any(r.id == rule for r in pack.rules)), None
+    )
+    if name is None:
+        raise click.UsageError(f"no rule is called {rule} in {', '.join(packs)}.")
+    moment = _moment(as_of)
+    from mlflow_carbon.cli import _policy_store  # imports MLflow: some seconds
+
+    one = _rule(packs[name], name, rule)
+    found = list(_policy_store.subjects(packs[name], one, subject, store, moment))
+    for evidence in found:
+        click.echo("\n".join(tree.explain(one, evidence, moment)))
+    if not found:
+        click.echo(f"{subject} has nothing that {rule} is about ({one.scope.value}).")
+
+
+@command.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def new(file: Path) -> None:
+    """Write a small policy to start from to FILE."""
+    from mlflow_carbon import resources
+
+    if file.exists():
+        raise OutputError(f"{file} exists already and was left alone. Name another file.")
+    _write(file, (resources.policies() / "starter.yaml").read_bytes())
+    click.echo(f"{file} written. Edit it, then run: mlflow-carbon policy check {file}")
+
+
+@command.command()
+@click.argument("old")
+@click.argument("new", metavar="NEW")
+@click.option(
+    "--store", envvar="MLFLOW_TRACKING_URI", help="Compare the verdicts on this store too."
+)
+@click.option("--as-of", metavar="DATE", help="As of the end of this day (UTC); default: now.")
+def diff(old: str, new: str, store: str | None, as_of: str | None) -> None:
+    """Say which rules differ between the policies OLD and NEW, and which verdicts change on a store."""
+    from mlflow_carbon.policy.difference import changed_rules, changed_verdicts
+
+    before, after = _load(old, {}), _load(new, {})
+    changes = changed_rules(before, after)
+    for change in changes:
+        click.echo(f"{change.rule}: {change.what}")
+    click.echo(f"{len(changes)} differences in the rules")
+    if store is None:
+        return
+    moment = _moment(as_of)
+    from mlflow_carbon.cli._policy_store import verdicts  # imports MLflow: some seconds
+
+    changed = changed_verdicts(verdicts(before, store, moment), verdicts(after, store, moment))
+    for rule, subject, was, is_ in changed:
+        click.echo(f"{rule} on {subject}: {was} -> {is_}")
+    click.echo(f"{len(changed)} verdicts change on {len({one[1] for one in changed})} subjects")
+
+
+@command.command()
+@click.argument("policies", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def coverage(policies: tuple[str, ...], as_json: bool) -> None:
+    """Show which controls the rules of POLICIES (default: all shipped) bear on, and which none does."""
+    from mlflow_carbon.policy.coverage import coverage as crosswalk
+    from mlflow_carbon.policy.coverage import coverage_text
+
+    packs = [_load(name, {}) for name in policies] or list(_shipped().values())
+    covered = crosswalk(packs)
+    if as_json:
+        listed = {
+            one.framework.ref: {c.control.id: [c.control.cls, *c.rules] for c in one.controls}
+            for one in covered
+        }
+        click.echo(json.dumps(listed, indent=1))
+        return
+    click.echo("\n\n".join(map(coverage_text, covered)))
+
+
+@command.command()
+def schema() -> None:
+    """Print the JSON schema of policy files, for editors."""
+    from mlflow_carbon.policy import published
+
+    click.echo(published.text(), nl=False)
+
+
+@command.command()
+def handbook() -> None:
+    """Print every shipped rule as Markdown: docs/rules.md."""
+    from mlflow_carbon.policy import handbook as document
+
+    click.echo(document.handbook(_shipped()), nl=False)
 
 
 def _load(name: str, parameters: dict[str, object]) -> Pack:
     from mlflow_carbon.policy.load import load_pack
 
     return load_pack(name, parameters)
+
+
+def _shipped() -> dict[str, Pack]:
+    from mlflow_carbon.policy.load import shipped_packs
+
+    return {name: _load(name, {}) for name in shipped_packs()}
+
+
+def _rule(pack: Pack, name: str, rule: str) -> Rule:
+    found = {one.id: one for one in pack.rules}
+    if rule not in found:
+        raise click.UsageError(f"{name} has no rule {rule}. It has {', '.join(found)}.")
+    return found[rule]
 
 
 def _parameters(settings: tuple[str, ...]) -> dict[str, object]:
@@ -122,3 +243,20 @@ def _parameters(settings: tuple[str, ...]) -> dict[str, object]:
             raise click.UsageError(f"--set {setting}: write it as NAME=VALUE.")
         parameters[name] = value
     return parameters
+
+
+def _moment(text: str | None) -> datetime:
+    if text is None:
+        return datetime.now(timezone.utc)
+    try:
+        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=timezone.utc)
+    except ValueError:
+        raise click.UsageError(f"--as-of {text}: write it as 2026-11-30.") from None
+    return datetime.combine(day.date(), time(23, 59, 59), timezone.utc)
+
+
+def _write(file: Path, content: bytes) -> None:
+    try:
+        file.write_bytes(content)
+    except OSError as error:
+        raise OutputError(f"{file} cannot be written: {error.strerror}.") from None

@@ -104,7 +104,7 @@ def shown(value: object) -> str:
         return value.strftime("%Y-%m-%d %H:%M UTC")
     if isinstance(value, float):
         return f"{value:.6g}"
-    text = ", ".join(str(item) for item in value) if isinstance(value, tuple) else str(value)
+    text = ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
     text = "".join(c if c.isprintable() else " " for c in text)
     return text if len(text) <= 120 else text[:117] + "..."
 

@@ -66,7 +66,9 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
-class _Member:
+class Member:
+    """One of those a ``for_each`` goes through; ``names`` as in ``Scene``."""
+
     label: str
     facts: Mapping[str, Fact]
     names: Mapping[str, str]
@@ -107,10 +109,8 @@ def _some(answers: list[bool | None]) -> bool | None:
 
 def _for_each(condition: ForEach, scene: Scene, trace: Trace) -> bool | None:
     answers: list[bool | None] = []
-    for member in _members(condition, scene):
-        inner = Scene(
-            member.label, ChainMap(dict(member.facts), dict(scene.facts)), {}, member.names
-        )
+    for member in members_of(condition, scene):
+        inner = inside(member, scene)
         wanted = True
         if condition.where is not None:
             chosen = truth(condition.where, inner, Trace(trace.as_of, errors=trace.errors))
@@ -130,10 +130,11 @@ def _for_each(condition: ForEach, scene: Scene, trace: Trace) -> bool | None:
     return None
 
 
-def _members(condition: ForEach, scene: Scene) -> Iterator[_Member]:
+def members_of(condition: ForEach, scene: Scene) -> Iterator[Member]:
+    """What a ``for_each`` goes through; ``where`` is not applied yet."""
     if condition.members in vocabulary.MEMBERS:
         for member in scene.members.get(condition.members, ()):
-            yield _Member(member.subject.label, member.facts, {})
+            yield Member(member.subject.label, member.facts, {})
         return
     namespace = vocabulary.MATCHED[condition.members]
     prefix = f"{namespace}."
@@ -145,12 +146,18 @@ def _members(condition: ForEach, scene: Scene) -> Iterator[_Member]:
             yield _matched(scene, prefix, key)
 
 
-def _matched(scene: Scene, prefix: str, key: str) -> _Member:
+def inside(member: Member, scene: Scene) -> Scene:
+    """What is in reach of a condition about one member: its facts before the subject's."""
+    facts = ChainMap(dict(member.facts), dict(scene.facts))
+    return Scene(member.label, facts, {}, member.names)
+
+
+def _matched(scene: Scene, prefix: str, key: str) -> Member:
     """One metric, param or tag as ``each.name``, ``each.value`` or ``each.text``, ``each.baseline``."""
     value = "each.value" if prefix == "metric." else "each.text"
     names = {value: prefix + key, "each.baseline": f"{vocabulary.BASELINE}{prefix}{key}"}
     known = {name: scene.facts[of] for name, of in names.items() if of in scene.facts}
-    return _Member(scene.label, {"each.name": Fact(key, scene.label), **known}, names)
+    return Member(scene.label, {"each.name": Fact(key, scene.label), **known}, names)
 
 
 def _compare(leaf: Compare, scene: Scene, trace: Trace) -> bool | None:

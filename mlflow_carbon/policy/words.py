@@ -78,7 +78,7 @@ def rule_text(rule: Rule) -> str:
     lines = [
         f"{rule.id}  {rule.title}",
         "",
-        f"Severity: {rule.severity.value}. About: {_about(rule)}.",
+        f"Severity: {rule.severity.value}. About: {about(rule)}.",
     ]
     lines += ["", f"Why: {rule.rationale}", ""]
     if rule.when is not None:
@@ -100,9 +100,10 @@ def rule_text(rule: Rule) -> str:
     return "\n".join(lines)
 
 
-def _about(rule: Rule) -> str:
-    about = rule.scope.value.replace("_", " ")
-    return f"{about}, against the alias {rule.baseline_alias}" if rule.baseline_alias else about
+def about(rule: Rule) -> str:
+    """What the rule is about: ``run``, ``pair, against the alias champion``."""
+    what = rule.scope.value.replace("_", " ")
+    return f"{what}, against the alias {rule.baseline_alias}" if rule.baseline_alias else what
 
 
 def pack_text(pack: Pack) -> str:

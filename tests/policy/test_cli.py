@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -92,3 +93,47 @@ def test_a_rule_is_shown_in_plain_words(tmp_path: Path) -> None:
     unknown = run("show", "nist-ai-rmf-core", "DAT-999", cwd=tmp_path)
     assert unknown.returncode == 2
     assert "has no rule DAT-999" in unknown.stderr
+
+
+def test_a_new_policy_is_sound_tested_and_never_overwrites(tmp_path: Path) -> None:
+    assert run("new", "mine.yaml", cwd=tmp_path).returncode == 0
+    assert run("check", "mine.yaml", cwd=tmp_path).returncode == 0
+    assert run("test", "mine.yaml", cwd=tmp_path).returncode == 0
+    again = run("new", "mine.yaml", cwd=tmp_path)
+    assert again.returncode == 4
+    assert "exists already and was left alone" in again.stderr
+
+
+def test_the_cases_are_reported_to_ci_as_junit(tmp_path: Path) -> None:
+    text = policy_text(f"{BUDGET}\n{CASES}").replace("at_most: 5", "at_most: 7")
+    (tmp_path / "budget.yaml").write_text(text)
+    assert run("test", "budget.yaml", "--junit", "out.xml", cwd=tmp_path).returncode == 1
+    suite = ElementTree.parse(tmp_path / "out.xml").getroot()[0]
+    assert (suite.get("tests"), suite.get("failures")) == ("4", "2")
+    failed = [case.get("name") for case in suite if len(case)]
+    assert failed == ["above", "gap 1"]
+
+
+def test_the_differences_of_two_policies_are_told_by_meaning_not_by_place(tmp_path: Path) -> None:
+    old = policy_text(BUDGET)
+    (tmp_path / "old.yaml").write_text(old)
+    (tmp_path / "same.yaml").write_text(f"# moved\n{old}")
+    new = old.replace("at_most: 5", "at_most: 7").replace("severity: high", "severity: low")
+    (tmp_path / "new.yaml").write_text(new)
+    same = run("diff", "old.yaml", "same.yaml", cwd=tmp_path)
+    assert same.stdout == "0 differences in the rules\n"
+    assert run("diff", "old.yaml", "new.yaml", cwd=tmp_path).stdout.splitlines() == [
+        "ENE-900: severity high -> low",
+        "ENE-900: what it asks",
+        "2 differences in the rules",
+    ]
+
+
+def test_the_crosswalk_shows_also_the_controls_without_any_rule(tmp_path: Path) -> None:
+    shown = run("coverage", "baseline", "nist-ai-rmf-core", cwd=tmp_path).stdout
+    assert "of 72 controls" in shown
+    assert "GOVERN-3.1    N    not assessable" in shown
+    assert "GOVERN-2.2    A    no rule" in shown
+    listed = json.loads(run("coverage", "--json", cwd=tmp_path).stdout)
+    assert len(listed["nist-ai-rmf@1.0"]) == 72
+    assert "ENE-001 (supports)" in listed["eu-ai-act@2024-1689"]["AnnexXI-1.2(e)"]
