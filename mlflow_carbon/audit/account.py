@@ -15,6 +15,7 @@ from mlflow_carbon.evidence.trees import (
     emissions_g,
     energy_j,
     moment_of,
+    node_of,
     number,
     parent_of,
     text,
@@ -22,10 +23,10 @@ from mlflow_carbon.evidence.trees import (
 from mlflow_carbon.schema import PREFIX_METRIC, Metric, Tag
 from mlflow_carbon.units import J_PER_KWH, Range
 
-_MEASURED = ("counter", "sampled")
-_METHODS = (*_MEASURED, "modelled", "declared")
-_FAILED = ("FAILED", "KILLED")
-_FAILED_EXITS = ("failed", "killed", "exception")
+MEASURED = ("counter", "sampled")
+_METHODS = (*MEASURED, "modelled", "declared")
+FAILED = ("FAILED", "KILLED")
+FAILED_EXITS = ("failed", "killed", "exception")
 _QUALITY_METRICS = 12
 _NOT_QUALITY = (PREFIX_METRIC, "system/")
 
@@ -36,14 +37,14 @@ def energy_account(runs: Sequence[Evidence], model_names: Mapping[str, str]) -> 
     Every run is in exactly one of: counted, inside a counted one, unmeasured.
     """
     by_id = {run.subject.key: run for run in runs}
-    groups = count_once(by_id)
+    groups = count_once({run_id: node_of(run) for run_id, run in by_id.items()})
     counted = [by_id[run_id] for run_id in groups.counted]
     energies = [energy for run in counted if (energy := energy_j(run)) is not None]
     total = sum(energies, start=Range.exactly(0.0)) if energies else None
     measured = sum(_measured_j(run) for run in counted)
     emissions = [found for run in counted if (found := emissions_g(run)) is not None]
     return EnergyAccount(
-        rows=tuple(_row(run, model_names.get(run.subject.key, "")) for run in runs),
+        rows=tuple(energy_row(run, model_names.get(run.subject.key, "")) for run in runs),
         total_j=total,
         measured_j=measured,
         modelled_j=max((total.mid if total else 0.0) - measured, 0.0),
@@ -56,7 +57,8 @@ def energy_account(runs: Sequence[Evidence], model_names: Mapping[str, str]) -> 
     )
 
 
-def _row(run: Evidence, model_name: str) -> RunEnergyRow:
+def energy_row(run: Evidence, model_name: str) -> RunEnergyRow:
+    """The energy and carbon of one run as it is on record."""
     return RunEnergyRow(
         run_id=run.subject.key,
         name=text(run, "run.name") or run.subject.key,
@@ -99,15 +101,16 @@ def _measured_j(run: Evidence) -> float:
         "cpu": _component_j(run, Metric.CPU_ENERGY_KWH),
         "dram": _component_j(run, Metric.DRAM_ENERGY_KWH),
     }
-    methods = _object(text(run, f"tag.{Tag.METHODS}"))
+    methods = methods_of(text(run, f"tag.{Tag.METHODS}"))
     known = {name: part for name, part in parts.items() if part is not None and name in methods}
     if (whole := sum(known.values())) > 0:
-        measured = sum(part for name, part in known.items() if methods[name] in _MEASURED)
+        measured = sum(part for name, part in known.items() if methods[name] in MEASURED)
         return total.mid * measured / whole
-    return total.mid if text(run, f"tag.{Tag.METHOD}") in _MEASURED else 0.0
+    return total.mid if text(run, f"tag.{Tag.METHOD}") in MEASURED else 0.0
 
 
-def _object(json_text: str) -> Mapping[str, object]:
+def methods_of(json_text: str) -> Mapping[str, object]:
+    """Component -> method as a run's tag tells; empty where it cannot be read."""
     try:
         found = json.loads(json_text or "{}")
     except (ValueError, RecursionError):
@@ -128,7 +131,7 @@ def _failed_j(runs: Mapping[str, Evidence], groups: Counted) -> float:
 
 
 def _failed(run: Evidence) -> bool:
-    return text(run, "run.status") in _FAILED or text(run, f"tag.{Tag.EXIT}") in _FAILED_EXITS
+    return text(run, "run.status") in FAILED or text(run, f"tag.{Tag.EXIT}") in FAILED_EXITS
 
 
 def _inside_failed(run_id: str, runs: Mapping[str, Evidence], groups: Counted) -> bool:
@@ -140,11 +143,13 @@ def _inside_failed(run_id: str, runs: Mapping[str, Evidence], groups: Counted) -
 
 
 def _factor(run: Evidence) -> str:
-    value = text(run, f"tag.{Tag.FACTOR}")
-    rest = (
-        text(run, f"tag.{tag}") for tag in (Tag.FACTOR_SOURCE, Tag.FACTOR_YEAR, Tag.FACTOR_BASIS)
-    )
-    return ", ".join([f"{value} g/kWh", *filter(None, rest)]) if value else ""
+    tags = (Tag.FACTOR, Tag.FACTOR_SOURCE, Tag.FACTOR_YEAR, Tag.FACTOR_BASIS)
+    return factor_text(*(text(run, f"tag.{tag}") for tag in tags))
+
+
+def factor_text(value: str, *origin: str) -> str:
+    """A factor for a person: ``41.4 g/kWh, Ember 2026, 2025, lifecycle``; empty without a value."""
+    return ", ".join([f"{value} g/kWh", *filter(None, origin)]) if value else ""
 
 
 def _quality(run: Evidence) -> Mapping[str, float]:

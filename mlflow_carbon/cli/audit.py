@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FORMATS = ("pdf", "html", "json", "csv", "sarif", "junit", "oscal", "markdown")
 """As ``report.write`` has them; written out so that ``--help`` loads no renderer."""
 _DEFAULT_FORMATS = "pdf,html,json"
+ENGINES = ("auto", "columns", "plain")
 SEVERITIES = ("critical", "high", "medium", "low", "never")
 _ROOM_BYTES = 32 * 1024 * 1024
 """Free space asked for before the work starts; a report of 300 findings takes some 2 MB."""
@@ -67,6 +68,8 @@ def _moment(context: click.Context, parameter: click.Parameter, text: str | None
 @click.option("--as-of", callback=_moment, metavar="DATE", help="Audit as of this moment (UTC); default: now.")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Exit with 3 when evidence is missing or not all could be read.")  # fmt: skip
 @click.option("--fail-on", type=click.Choice(SEVERITIES), default="low", show_default=True, help="Exit with 1 only when a rule of this severity or worse failed.")  # fmt: skip
+@click.option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="columns: straight from the database, for very many runs; plain: through MLflow. The answers are the same.")  # fmt: skip
+@click.option("--memory", type=click.IntRange(min=128), default=1024, show_default=True, metavar="MB", help="What the columns may take before they go to disk.")  # fmt: skip
 def command(
     store: str,
     policies: tuple[str, ...],
@@ -95,7 +98,12 @@ def command(
         models=_texts(rest["models"]),
     )
     request = AuditRequest(
-        store=store, packs=packs, query=query, command=_repeat(store, policies, query, as_of)
+        store=store,
+        packs=packs,
+        query=query,
+        command=_repeat(store, policies, query, as_of),
+        engine=str(rest["engine"]),
+        memory_mb=int(str(rest["memory"])),
     )
     with _shown_progress() as progress:
         audit = run_audit(request, as_of, progress)

@@ -20,7 +20,7 @@ from mlflow_carbon.errors import StoreError
 from mlflow_carbon.evidence import attestation
 from mlflow_carbon.evidence.facts import PARENT_TAG, known, moment, run_evidence
 from mlflow_carbon.evidence.model import Evidence, Fact, FactValue, Subject, SubjectKind
-from mlflow_carbon.evidence.trees import count_once, emissions_g, energy_j
+from mlflow_carbon.evidence.trees import count_once, emissions_g, energy_j, node_of
 from mlflow_carbon.units import G_PER_KG, Range, kwh
 
 MAX_RUNS = 5_000
@@ -125,7 +125,8 @@ def read_pair(runs: Runs, registry: Registry, candidate: Evidence, alias: str) -
     name, _, version = candidate.subject.key.rpartition("/")
     try:
         baseline = registry.get_model_version_by_alias(name, alias)
-    except MlflowException:
+    except MlflowException as error:
+        _only_absent(error)
         return None
     if baseline is None or str(baseline.version) == version:
         return None
@@ -188,7 +189,7 @@ def _lineage_facts(
     """Nothing at all where the runs are not known, no total where one run has no figure."""
     if lineage.training is None or not lineage.complete:
         return
-    counted = count_once(evidence)
+    counted = count_once({run_id: node_of(run) for run_id, run in evidence.items()})
     where = f"{len(evidence)} runs behind model {version.name} version {version.version}"
     failed = sum(run.info.status in ("FAILED", "KILLED") for run in lineage.runs.values())
     contents = {

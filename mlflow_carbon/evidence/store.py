@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import heapq
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,8 +29,10 @@ from mlflow_carbon.evidence.trees import moment_of, text
 from mlflow_carbon.schema import Tag
 
 _PAGE = 1_000
-_UNNAMED_DATASET = "dataset"
+UNNAMED_DATASET = "dataset"
 """The name MLflow gives to a dataset that was logged without one."""
+MAX_OTHER_DIGESTS = 20
+"""Of one dataset name; that there are any is what a rule asks, and who reads needs no thousand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +163,8 @@ def has_ended(run: Evidence, as_of: datetime) -> bool:
     end = moment_of(run, "run.end_time")
     if end is not None and end > as_of:
         return False
-    return text(run, "run.status") not in ("RUNNING", "SCHEDULED") or f"tag.{Tag.EXIT}" in run.facts
+    over = text(run, "run.status") not in ("RUNNING", "SCHEDULED")
+    return over or bool(text(run, f"tag.{Tag.EXIT}").strip())
 
 
 def with_other_digests(runs: Sequence[Evidence]) -> list[Evidence]:
@@ -171,7 +175,8 @@ def with_other_digests(runs: Sequence[Evidence]) -> list[Evidence]:
     contents: dict[tuple[str, str], set[str]] = defaultdict(set)
     for run in runs:
         for one in run.members["datasets"]:
-            contents[_role(one)].add(text(one, "dataset.sha256"))
+            if sha256 := text(one, "dataset.sha256"):
+                contents[_role(one)].add(sha256)
     return [
         replace(
             run,
@@ -187,8 +192,11 @@ def _role(dataset: Evidence) -> tuple[str, str]:
 
 def _aware(dataset: Evidence, contents: dict[tuple[str, str], set[str]]) -> Evidence:
     name, sha256 = text(dataset, "dataset.name"), text(dataset, "dataset.sha256")
-    if not sha256 or name == _UNNAMED_DATASET:
+    if not sha256 or name == UNNAMED_DATASET:
         return dataset
-    others = tuple(sorted(contents[_role(dataset)] - {"", sha256}))
+    history = contents[_role(dataset)]
+    # One more than asked for, in case the dataset's own is among them.
+    nearest = heapq.nsmallest(MAX_OTHER_DIGESTS + 1, history)
+    others = tuple(one for one in nearest if one != sha256)[:MAX_OTHER_DIGESTS]
     fact = Fact(others, f"the runs read that used a dataset named {name}")
     return replace(dataset, facts={**dataset.facts, "dataset.other_digests": fact})

@@ -83,12 +83,34 @@ def parent_of(run: Evidence) -> str:
     return text(run, f"tag.{PARENT_TAG}")
 
 
-def count_once(runs: Mapping[str, Evidence]) -> Counted:
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What counting needs to know of a run."""
+
+    parent: str
+    start: datetime | None
+    end: datetime | None
+    energy_j: Range | None
+    inclusive: bool
+
+
+def node_of(run: Evidence) -> Node:
+    """A run as a node of a tree."""
+    return Node(
+        parent_of(run),
+        moment_of(run, "run.start_time"),
+        moment_of(run, "run.end_time"),
+        energy_j(run),
+        text(run, f"tag.{Tag.TREE}") == "inclusive",
+    )
+
+
+def count_once(runs: Mapping[str, Node]) -> Counted:
     """Put each run in one group. Parents outside the set, and circular ones, do not count as parents."""
     children: dict[str, list[str]] = {}
     for run_id, run in runs.items():
-        children.setdefault(parent_of(run), []).append(run_id)
-    roots = [run_id for run_id, run in runs.items() if parent_of(run) not in runs]
+        children.setdefault(run.parent, []).append(run_id)
+    roots = [run_id for run_id, run in runs.items() if run.parent not in runs]
     seen: set[str] = set()
     counted: list[str] = []
     inside: set[str] = set()
@@ -102,14 +124,14 @@ def count_once(runs: Mapping[str, Evidence]) -> Counted:
                 continue
             seen.add(run_id)
             below = [one for one in children.get(run_id, ()) if one not in seen]
-            if energy_j(runs[run_id]) is None:
+            if runs[run_id].energy_j is None:
                 unmeasured.add(run_id)
                 todo.extend(below)
                 continue
             counted.append(run_id)
             contained = _contained(runs[run_id], below, runs)
-            todo.extend(one for one in below if one not in contained)
             covered = _descendants(contained, children, seen)
+            todo.extend(one for one in below if one not in covered)
             inside |= covered
             seen |= covered
     return Counted(tuple(counted), frozenset(inside), frozenset(unmeasured))
@@ -128,20 +150,15 @@ def _descendants(
     return found
 
 
-def _contained(parent: Evidence, below: list[str], runs: Mapping[str, Evidence]) -> list[str]:
-    if text(parent, f"tag.{Tag.TREE}") != "inclusive":
+def _contained(parent: Node, below: list[str], runs: Mapping[str, Node]) -> list[str]:
+    if not parent.inclusive or parent.energy_j is None:
         return []
     during = [run_id for run_id in below if _ran_while(runs[run_id], parent)]
-    total, limit = energy_j(parent), 0.0
-    for run_id in during:
-        if (used := energy_j(runs[run_id])) is not None:
-            limit += used.low
-    return during if total is not None and limit <= total.high else []
+    used = (runs[run_id].energy_j for run_id in during)
+    return during if sum(one.low for one in used if one) <= parent.energy_j.high else []
 
 
-def _ran_while(child: Evidence, parent: Evidence) -> bool:
-    starts = moment_of(parent, "run.start_time"), moment_of(child, "run.start_time")
-    ends = moment_of(child, "run.end_time"), moment_of(parent, "run.end_time")
-    if None in starts or None in ends:
+def _ran_while(child: Node, parent: Node) -> bool:
+    if not (child.start and child.end and parent.start and parent.end):
         return False
-    return starts[0] - _CLOCK_SLACK <= starts[1] and ends[0] <= ends[1] + _CLOCK_SLACK  # type: ignore[operator]
+    return parent.start - _CLOCK_SLACK <= child.start and child.end <= parent.end + _CLOCK_SLACK

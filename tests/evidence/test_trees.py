@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mlflow_carbon.evidence.facts import PARENT_TAG
 from mlflow_carbon.evidence.model import Evidence, Fact, Subject, SubjectKind
-from mlflow_carbon.evidence.trees import count_once, energy_j
+from mlflow_carbon.evidence.trees import Node, count_once, energy_j, node_of
 from mlflow_carbon.schema import Metric, Tag
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -36,8 +36,8 @@ def run(
     return Evidence(Subject(SubjectKind.RUN, run_id, run_id), facts)
 
 
-def by_id(*runs: Evidence) -> dict[str, Evidence]:
-    return {one.subject.key: one for one in runs}
+def by_id(*runs: Evidence) -> dict[str, Node]:
+    return {one.subject.key: node_of(one) for one in runs}
 
 
 def test_children_of_a_measured_parent_are_inside_it() -> None:
@@ -113,5 +113,5 @@ def test_every_run_is_in_exactly_one_group_whatever_the_parents(
     groups = count_once(runs)
     everyone = [*groups.counted, *groups.inside, *groups.unmeasured]
     assert sorted(everyone) == sorted(runs)
-    assert all(energy_j(runs[run_id]) is not None for run_id in groups.counted)
-    assert all(energy_j(runs[run_id]) is None for run_id in groups.unmeasured)
+    assert all(runs[run_id].energy_j is not None for run_id in groups.counted)
+    assert all(runs[run_id].energy_j is None for run_id in groups.unmeasured)

@@ -1,0 +1,202 @@
+"""Every rule on every run and dataset at once: one table of answers, one column for each rule."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from mlflow_carbon.audit.waivers import in_force
+from mlflow_carbon.errors import CarbonError
+from mlflow_carbon.evidence.facts import moment
+from mlflow_carbon.evidence.model import Fact, SubjectKind
+from mlflow_carbon.evidence.tables import Column, Kind, Tables, python_value
+from mlflow_carbon.policy.compile import CODES, WAIVER, Compiler, Gathering, Lookup, facts_of
+from mlflow_carbon.policy.model import Pack, Rule, State
+from mlflow_carbon.policy.truth import Scene, Trace, truth
+
+SCOPES: Mapping[SubjectKind, str] = {SubjectKind.RUN: "run", SubjectKind.DATASET_INPUT: "used"}
+"""The subjects there are many of, and their table."""
+
+_CHUNK = 10_000
+_STATES = {code: state for state, code in CODES.items()}
+_VALUE = re.compile(r"\$(v\d+)\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Where the answers of a rule stand: table ``<table>_answer``, column ``name``."""
+
+    pack: Pack
+    rule: Rule
+    table: str
+    name: str
+
+
+def facts_needed(packs: Sequence[Pack]) -> set[str]:
+    """Every fact the rules about runs and datasets read, and the waivers of their packs."""
+    found: set[str] = set()
+    for pack in packs:
+        for rule in pack.rules:
+            if rule.scope in SCOPES:
+                found |= facts_of(rule.when) | facts_of(rule.condition)
+        for waiver in pack.waivers:
+            found |= facts_of(waiver.match)
+    return found
+
+
+def judge(tables: Tables, packs: Sequence[Pack], as_of: datetime) -> tuple[Cell, ...]:
+    """Put every rule about runs and datasets to all of them.
+
+    Raises:
+        NotInColumnsError: a rule cannot be put to columns; nothing was judged.
+    """
+    compiler = Compiler(tables.columns, as_of)
+    cells: list[Cell] = []
+    layers: dict[str, list[tuple[str, str, str]]] = {table: [] for table in SCOPES.values()}
+    for pack in packs:
+        for rule in (one for one in pack.rules if one.scope in SCOPES):
+            force = [
+                (number, waiver)
+                for number, waiver in enumerate(pack.waivers, start=1)
+                if in_force(waiver, rule, as_of)
+            ]
+            layer, code = compiler.rule(pack, rule, force)
+            cell = Cell(pack, rule, SCOPES[rule.scope], f"a{len(cells)}")
+            cells.append(cell)
+            layers[cell.table].append((cell.name, layer, code))
+    _Judge(tables, compiler).answer(layers)
+    return tuple(cells)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    tables: Tables
+    compiler: Compiler
+
+    @property
+    def con(self) -> duckdb.DuckDBPyConnection:
+        return self.tables.con
+
+    def answer(self, layers: Mapping[str, Sequence[tuple[str, str, str]]]) -> None:
+        lookups = list(self.compiler.lookups.values())
+        self._widen("run", "run_seen", [one for one in lookups if one.table == "run"])
+        self.con.execute(
+            "CREATE VIEW used_run AS SELECT used.*, run_seen.* EXCLUDE (rid)"
+            " FROM used JOIN run_seen USING (rid)"
+        )
+        self._widen("used_run", "used_seen", [one for one in lookups if one.table == "used"])
+        self._gather(self.compiler.gatherings)
+        self._verdicts("run_answer", "run_gathered", "rid", layers["run"])
+        self._verdicts("used_answer", "used_seen", "uid, rid", layers["used"])
+
+    def _execute(self, query: str) -> None:
+        names = dict.fromkeys(_VALUE.findall(query))
+        self.con.execute(query, {name: self.compiler.values[name] for name in names})
+
+    def _widen(self, table: str, wider: str, lookups: Sequence[Lookup]) -> None:
+        """``wider``: the table with the answers of its lookups beside each row."""
+        columns, joins = "", ""
+        for lookup in lookups:
+            keys = [self.tables.columns[fact] for fact in lookup.facts]
+            self._look_up(lookup, keys, table)
+            same = " AND ".join(
+                f"{lookup.name}.k{i} IS NOT DISTINCT FROM {table}.{key.name}"
+                for i, key in enumerate(keys)
+            )
+            joins += f" LEFT JOIN {lookup.name} ON {same}"
+            columns += f", {lookup.name}.t AS {lookup.name}_t, {lookup.name}.e AS {lookup.name}_e"
+        self.con.execute(f"CREATE VIEW {wider} AS SELECT {table}.*{columns} FROM {table}{joins}")
+
+    def _look_up(self, lookup: Lookup, keys: Sequence[Column], table: str) -> None:
+        """Ask the oracle once for each distinct value."""
+        picked = ", ".join(f"{key.name} AS k{i}" for i, key in enumerate(keys))
+        self.con.execute(
+            f"CREATE TABLE {lookup.name}_key AS SELECT row_number() OVER () AS id, * FROM"
+            f" (SELECT DISTINCT {picked} FROM {table})"
+        )
+        rows = self.con.execute(f"SELECT * FROM {lookup.name}_key ORDER BY id")
+        answers: list[tuple[int, bool | None, bool]] = []
+        while chunk := rows.fetchmany(_CHUNK):
+            for number, *stored in chunk:
+                answers.append((number, *self._ask(lookup, keys, stored)))
+        self.con.register("answers", _answer_table(answers))
+        self.con.execute(
+            f"CREATE TABLE {lookup.name} AS SELECT {lookup.name}_key.* EXCLUDE (id), t, e"
+            f" FROM {lookup.name}_key JOIN answers USING (id)"
+        )
+        self.con.unregister("answers")
+        self.con.execute(f"DROP TABLE {lookup.name}_key")
+
+    def _ask(
+        self, lookup: Lookup, keys: Sequence[Column], stored: Sequence[Any]
+    ) -> tuple[bool | None, bool]:
+        facts = {
+            fact: Fact(_fact_value(key, value), "")
+            for fact, key, value in zip(lookup.facts, keys, stored, strict=True)
+            if value is not None
+        }
+        trace = Trace(self.compiler.as_of)
+        answer = truth(lookup.leaf, Scene("", facts, {}), trace)
+        return answer, bool(trace.errors)
+
+    def _gather(self, gatherings: Sequence[Gathering]) -> None:
+        if not gatherings:
+            self.con.execute("CREATE VIEW run_gathered AS SELECT * FROM run_seen")
+            return
+        columns = ", ".join(
+            f"{one.truth} AS {one.name}_t, {one.error} AS {one.name}_e" for one in gatherings
+        )
+        self._execute(f"CREATE TABLE gathered AS SELECT rid, {columns} FROM used_seen GROUP BY rid")
+        self.con.execute(
+            "CREATE VIEW run_gathered AS SELECT run_seen.*, gathered.* EXCLUDE (rid)"
+            " FROM run_seen LEFT JOIN gathered USING (rid)"
+        )
+
+    def _verdicts(
+        self, answer: str, table: str, keys: str, layers: Sequence[tuple[str, str, str]]
+    ) -> None:
+        parts = "".join(f", {layer}" for _, layer, _ in layers)
+        codes = "".join(f", {code} AS {name}" for name, _, code in layers)
+        self._execute(
+            f"CREATE TABLE {answer} AS SELECT {keys}{codes} FROM (SELECT {keys}{parts} FROM {table})"
+        )
+
+
+def _fact_value(key: Column, stored: Any) -> Any:
+    return moment(stored) if key.kind is Kind.TIME else python_value(key.kind, stored)
+
+
+def _answer_table(answers: Sequence[tuple[int, bool | None, bool]]) -> pa.Table:
+    return pa.table(
+        {
+            "id": pa.array([one[0] for one in answers], pa.int64()),
+            "t": pa.array([one[1] for one in answers], pa.bool_()),
+            "e": pa.array([one[2] for one in answers], pa.bool_()),
+        }
+    )
+
+
+def decoded(code: int, pack: Pack) -> tuple[State, str]:
+    """The state a code stands for, and the id of the waiver if there is one."""
+    state, number = _STATES[code % WAIVER], code // WAIVER
+    return state, pack.waivers[number - 1].id if number else ""
+
+
+def tallies(
+    con: duckdb.DuckDBPyConnection, cells: Sequence[Cell]
+) -> Iterator[tuple[Cell, int, int]]:
+    """(cell, code, how many subjects) for every code that occurs."""
+    for cell in cells:
+        query = f"SELECT {cell.name}, count(*) FROM {cell.table}_answer GROUP BY 1 ORDER BY 1"
+        for code, count in con.execute(query).fetchall():
+            if code is None:
+                raise CarbonError(
+                    f"rule {cell.rule.id} has no answer for {count} subjects; please report it"
+                )
+            yield cell, code, count

@@ -1,0 +1,128 @@
+"""What an audit is asked to read, and the subjects that come from the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from mlflow_carbon.errors import StoreError
+from mlflow_carbon.evidence.lineage import pair_evidence
+from mlflow_carbon.evidence.model import Evidence, SubjectKind
+from mlflow_carbon.evidence.store import Query, RegisteredModel, Store
+from mlflow_carbon.evidence.trees import moment_of
+from mlflow_carbon.policy.about import pack_evidence
+from mlflow_carbon.policy.model import Pack
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with a stage in words, how much of it is done, and of how much (``None``: not known)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRequest:
+    """What to audit against what. ``query.models`` alone selects the runs behind those models."""
+
+    store: str
+    packs: tuple[Pack, ...]
+    query: Query = field(default_factory=Query)
+    command: str = ""
+    engine: str = "auto"
+    """``columns``: straight from the database, all rules at once. ``plain``: run by run through MLflow.
+    ``auto``: columns where that can be done and there are many runs. The answers are the same."""
+    memory_mb: int = 1024
+    """What the columns may take before they go to disk."""
+    listed_findings: int = 10_000
+    """How many findings on runs and datasets an audit in columns lists one by one, the worst first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The models and versions of an audit."""
+
+    models: tuple[RegisteredModel, ...]
+    versions: tuple[Evidence, ...]
+
+    def subjects(self, packs: Sequence[Pack], as_of: datetime) -> Iterator[Evidence]:
+        """Everything rules can be about besides runs and their datasets."""
+        for pack in packs:
+            yield pack_evidence(pack, as_of)
+        yield from self.versions
+        for model in self.models:
+            yield model.evidence
+        aliases = {
+            rule.baseline_alias
+            for pack in packs
+            for rule in pack.rules
+            if rule.scope is SubjectKind.PAIR
+        }
+        yield from self._pairs(sorted(aliases))
+
+    def _pairs(self, aliases: Sequence[str]) -> Iterator[Evidence]:
+        """Each version against the older one behind an alias."""
+        versions = {version.subject.key: version for version in self.versions}
+        for model in self.models:
+            name = model.evidence.subject.key
+            for alias in aliases:
+                number = model.aliases.get(alias, "")
+                baseline = versions.get(f"{name}/{number}")
+                for other in model.versions:
+                    candidate = versions.get(f"{name}/{other}")
+                    if candidate and baseline and int(other) > int(number):
+                        yield pair_evidence(candidate, baseline, alias)
+
+    def trained(self) -> dict[str, str]:
+        """Run id -> the versions it trained, in words."""
+        names: dict[str, list[str]] = {}
+        for version in self.versions:
+            for run in version.members["training_run"]:
+                names.setdefault(run.subject.key, []).append(version.subject.label)
+        return {run_id: ", ".join(labels) for run_id, labels in names.items()}
+
+
+def begun(subject: Evidence, fact: str, as_of: datetime) -> bool:
+    """Whether it was there at the moment; without a time on record it was."""
+    moment = moment_of(subject, fact)
+    return moment is None or moment <= as_of
+
+
+def read_registered(
+    store: Store,
+    request: AuditRequest,
+    only: Container[str] | None,
+    as_of: datetime,
+    progress: Progress,
+) -> Registered:
+    """The models and versions asked for; with ``only``, those trained by one of these runs."""
+    models: list[RegisteredModel] = []
+    versions: list[Evidence] = []
+    for done, model in enumerate(store.models(request.query)):
+        progress("Reading models", done, None)
+        name = model.evidence.subject.key
+        found = [
+            store.version(name, number)
+            for number, run_id in model.versions.items()
+            if only is None or run_id in only
+        ]
+        if found or only is None:
+            models.append(model)
+            versions.extend(one for one in found if begun(one, "version.created", as_of))
+    return Registered(tuple(models), tuple(versions))
+
+
+def nothing_to_audit(store: Store, query: Query, running: int) -> StoreError:
+    """Why there is nothing, in the user's own words."""
+    where = " ".join(
+        [
+            *(f"--experiment {name!r}" for name in query.experiments),
+            *([f"--filter {query.filter!r}"] if query.filter else []),
+            *(f"--model {name!r}" for name in query.models),
+        ]
+    )
+    selected = f"the selection {where}" if where else "it"
+    if running:
+        return StoreError(
+            f"{store.shown}: {selected} has no finished run; {running} still running. "
+            "Nothing was audited. Try again when they have ended; if their process was killed, run "
+            "`mlflow-carbon recover`."
+        )
+    return StoreError(f"{store.shown}: {selected} has no runs. Nothing was audited.")
