@@ -73,7 +73,7 @@ def render(
     assets = _assets(document, look)
     html = shape(_html(document, texts, look))
     source = weasyprint.HTML(
-        string=html, base_url=_SCHEME, url_fetcher=_fetcher(assets), media_type="print"
+        string=html, base_url=_SCHEME, urlonly_own_files=only_own_files(assets), media_type="print"
     )
     files = [
         weasyprint.Attachment(
@@ -139,7 +139,7 @@ def _assets(document: Document, look: Look) -> dict[str, tuple[bytes, str]]:
     return {_SCHEME + name: asset for name, asset in assets.items()}
 
 
-def _fetcher(assets: Mapping[str, tuple[bytes, str]]) -> Any:
+def only_own_files(assets: Mapping[str, tuple[bytes, str]]) -> Any:
     from weasyprint.urls import FatalURLFetchingError, URLFetcher, URLFetcherResponse
 
     class OwnFilesOnly(URLFetcher):  # type: ignore[misc]  # WeasyPrint has no types
