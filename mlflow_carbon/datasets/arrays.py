@@ -17,8 +17,6 @@ def as_array(data: Any) -> Any | None:
     root, name = type(data).__module__.partition(".")[0], type(data).__name__
     if root == "numpy" and name in ("ndarray", "MaskedArray", "memmap"):
         return data
-    if root == "torch" and hasattr(data, "detach"):
-        return data.detach().cpu().numpy()
     if root in ("tensorflow", "jax", "jaxlib") and hasattr(data, "__array__"):
         return data.__array__()
     return None

@@ -11,7 +11,7 @@ import math
 from datetime import datetime
 from typing import Any
 
-from mlflow_carbon.export.record import TRAINING, ModelRecord, Phase
+from mlflow_carbon.export.record import TRAINING, Dataset, ModelRecord, Phase, held_out
 from mlflow_carbon.export.shown import rounded, to_json, two_digits
 from mlflow_carbon.schema import Tag
 from mlflow_carbon.units import kwh
@@ -49,7 +49,8 @@ def _fields(record: ModelRecord) -> dict[str, Any]:
         "license": record.license or None,
         "intended_uses": record.purpose or None,
         "total_parameters": None if parameters is None else two_digits(parameters),
-        "training_data": [_dataset(record, n) for n in range(len(record.datasets))],
+        "training_data": [_dataset(one) for one in record.datasets if not held_out(one)],
+        "evaluation_data": [_dataset(one) for one in record.datasets if held_out(one)],
         "training_time_days": _time(phase),
         "training_compute_flop": None if flop is None else f"{flop:.1e}",
         "training_compute_order_of_magnitude": None if flop is None else f"1e{_magnitude(flop)}",
@@ -104,8 +105,7 @@ def _method(record: ModelRecord, phase: Phase | None) -> str | None:
     )
 
 
-def _dataset(record: ModelRecord, position: int) -> dict[str, Any]:
-    one = record.datasets[position]
+def _dataset(one: Dataset) -> dict[str, Any]:
     texts = {
         "name": one.name,
         "role": one.context,

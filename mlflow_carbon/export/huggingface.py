@@ -140,5 +140,6 @@ def _dataset_row(dataset: Dataset) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that stays text: HTML escaped, Markdown's signs made harmless."""
-    return re.sub(r"([\\`*_{}\[\]()#+!|~<>-])", r"\\\1", html.escape(plain(text), quote=False))
+    """Text that stays text: HTML escaped, the signs Markdown would act on made harmless."""
+    shown = re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(plain(text), quote=False))
+    return re.sub(r"^([#+>-]|\d+[.)])", r"\\\1", shown)

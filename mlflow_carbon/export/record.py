@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from mlflow_carbon.datasets.examine import HELD_OUT
 from mlflow_carbon.evidence.facts import run_evidence
 from mlflow_carbon.evidence.lineage import Registry, Runs, model_facts, read_version, trace
 from mlflow_carbon.evidence.model import Evidence
-from mlflow_carbon.evidence.trees import count_once, emissions_g, energy_j, number, text
+from mlflow_carbon.evidence.trees import count_once, emissions_g, energy_j, node_of, number, text
 from mlflow_carbon.schema import Metric, Tag
 from mlflow_carbon.units import J_PER_KWH, Range
 
@@ -128,7 +129,7 @@ def read_record(runs: Runs, registry: Registry, name: str, version: str) -> Mode
 
 def phase(name: str, runs: Mapping[str, Evidence]) -> Phase:
     """Add up runs so that nothing counts twice; emissions only where all stand on the same basis."""
-    counted = count_once(runs)
+    counted = count_once({run_id: node_of(run) for run_id, run in runs.items()})
     members = [runs[run_id] for run_id in counted.counted]
     bases = {text(run, f"tag.{Tag.FACTOR_BASIS}") for run in members}
     emitted = [found for run in members if (found := emissions_g(run)) is not None]
@@ -175,6 +176,11 @@ def _said(version: Evidence, model: Mapping[str, Any], key: str) -> str:
 def _moment(version: Evidence) -> datetime | None:
     fact = version.facts.get("version.created")
     return fact.value if fact is not None and isinstance(fact.value, datetime) else None
+
+
+def held_out(dataset: Dataset) -> bool:
+    """Whether the dataset was used to test, not to train."""
+    return dataset.context.lower() in HELD_OUT
 
 
 def _dataset(one: Evidence) -> Dataset:

@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from mlflow_carbon.datasets.license import normalized
-from mlflow_carbon.export.record import TRAINING, Dataset, ModelRecord, Phase
+from mlflow_carbon.export.record import TRAINING, Dataset, ModelRecord, Phase, held_out
 from mlflow_carbon.export.shown import identifier, rounded, to_json
 from mlflow_carbon.units import kwh
 
@@ -109,8 +109,7 @@ class _Graph:
         for position, (package, dataset) in enumerate(
             zip(datasets, self._record.datasets, strict=True)
         ):
-            held_out = dataset.context.lower() not in ("", "train", "training")
-            kind = "testedOn" if held_out else "trainedOn"
+            kind = "testedOn" if held_out(dataset) else "trainedOn"
             found.append(
                 self._relation(f"uses/{position}", self._id("model"), kind, package["spdxId"])
             )

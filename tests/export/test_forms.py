@@ -36,6 +36,12 @@ def test_the_form_has_energy_in_mwh_with_two_significant_figures(
     assert fields["total_parameters"] == "1200000"
 
 
+def test_held_out_data_is_not_called_training_data(record: ModelRecord, made_at: datetime) -> None:
+    fields = form(record, made_at)["fields"]
+    assert [one["name"] for one in fields["training_data"]] == ["applicants"]
+    assert [one["name"] for one in fields["evaluation_data"]] == ["held out"]
+
+
 def test_the_form_lists_what_no_record_says(bare: ModelRecord, made_at: datetime) -> None:
     found = form(bare, made_at)
     assert {"training_energy_mwh", "training_data", "license"} <= set(found["not_on_record"])

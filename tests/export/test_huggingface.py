@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import datetime
 
 import yaml
 from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
 
 from mlflow_carbon.export.huggingface import render
 from mlflow_carbon.export.record import ModelRecord
@@ -69,7 +71,11 @@ def test_texts_from_the_store_stay_text(hostile: ModelRecord, made_at: datetime)
     front = yaml.safe_load(content.split("---\n")[1])
     assert "evil" not in front
     assert content.count("\n---\n") == 1
-    assert "<script>" not in content.split("---\n", 2)[2]
-    assert "](javascript" not in content.split("---\n", 2)[2]
+    page = (
+        MarkdownIt("commonmark", {"html": True})
+        .enable("table")
+        .render(content.split("---\n", 2)[2])
+    )
+    assert not re.search(r"<(script|a|code|b|img|hr)\b", page)
     assert "\u202e" not in content
     assert "\x00" not in content
