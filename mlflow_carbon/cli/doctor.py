@@ -57,6 +57,14 @@ def _recording(current: settings.Settings) -> Iterator[Check]:
         yield Check("spool", "ok", str(folder))
 
 
+def _settings() -> Iterator[Check]:
+    for told in settings.explain():
+        if told.source != "default":
+            yield Check(f"setting {told.name}", "ok", f"{told.value} ({told.source})")
+    for name, hint in settings.unknown_variables().items():
+        yield Check("setting", "note", f"{name} sets nothing", hint or "unset it")
+
+
 def _meters(current: settings.Settings) -> Iterator[Check]:
     from mlflow_carbon.energy.discover import discover
 
@@ -149,6 +157,7 @@ def _diagnose(store: str | None) -> list[Check]:
     except CarbonError as error:
         return [*checks, Check("settings", "problem", str(error))]
     parts: list[Callable[[], Iterator[Check]]] = [
+        _settings,
         lambda: _recording(current),
         lambda: _meters(current),
         lambda: _carbon(current),

@@ -80,6 +80,8 @@ class Facts:
     """What we could not do, for the reader of the evidence."""
     base: Base | None = None
     """``None``: not read yet, so nothing of this session is on the run."""
+    pushed: Mapping[str, float] = field(default_factory=dict)
+    """Our metrics as this session last put them on the run; empty before the first time."""
 
 
 def range_to_json(value: Range | None) -> Json | None:

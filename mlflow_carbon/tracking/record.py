@@ -30,7 +30,7 @@ MEASURED_SHARE = 0.9
 WATCHED_SHARE = 0.1
 """Below this share of its time watched, a run was logged after the fact: nothing to report."""
 
-_ADDED_UP = (
+ADDED_UP = (
     Metric.ENERGY_KWH,
     Metric.ENERGY_KWH_LOW,
     Metric.ENERGY_KWH_HIGH,
@@ -93,7 +93,7 @@ def _metrics(
     figures: dict[str, float] = {}
     if energy is not None:
         figures = _energy_metrics(energy) | _emission_metrics(energy, factor)
-        for name in _ADDED_UP:
+        for name in ADDED_UP:
             if name in figures and name in base.metrics:
                 figures[name] += base.metrics[name]
     return figures | _coverage_metrics(facts, base, energy)

@@ -283,8 +283,8 @@ class Recorder:
         with harmless("keep a spool file"):
             session.spool_facts(facts, now_s=time.monotonic())
         power_w = session.power_since_last_push(energy)
-        push(session.client, facts, session.desk, number=session.pushes, power_w=power_w)
-        session.pushed(energy)
+        record = push(session.client, facts, session.desk, number=session.pushes, power_w=power_w)
+        session.pushed(energy, record.metrics)
 
     # On the keeper's thread.
 

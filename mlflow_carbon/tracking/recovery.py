@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from enum import Enum
@@ -17,12 +18,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mlflow_carbon.errors import CarbonError, DataError
 from mlflow_carbon.redact import HIDDEN, redacted
+from mlflow_carbon.schema import Metric
 from mlflow_carbon.settings import Settings
 from mlflow_carbon.tracking.delivery import Desk, conclude, deliver, read_base
-from mlflow_carbon.tracking.facts import Exit, Facts, Json, Origin
-from mlflow_carbon.tracking.record import Record, Seal
+from mlflow_carbon.tracking.facts import Base, Exit, Facts, Json, Origin
+from mlflow_carbon.tracking.record import ADDED_UP, Record, Seal
 from mlflow_carbon.tracking.spool import Spool, orphans
 from mlflow_carbon.tracking.spooled import facts_from_lines, sealed_from_lines
+
+TOLERANCE_S = 1e-3
+"""More run time than this on a run than we put there: somebody else did."""
 
 FAILURES = (MlflowException, requests.RequestException, SQLAlchemyError, OSError, CarbonError)
 
@@ -85,14 +90,52 @@ def _one(
         return Outcome.DROPPED
     client = connect(facts)
     sealed = sealed_from_lines(spool.lines())
-    if sealed is not None:
+    gone_on = _went_on(client, facts, sealed)
+    if sealed is not None and gone_on is None:
         _again(client, facts.run_id, sealed)
         spool.remove()
     else:
-        _first(client, facts, desk, spool)
+        _first(client, facts, desk, spool, gone_on)
     if end_runs:
         _end(client, facts.run_id)
     return Outcome.DELIVERED
+
+
+def _went_on(client: Any, facts: Facts, sealed: Json | None) -> Base | None:
+    """What stands on the run without this session, if another session added to the run after it."""
+    now = read_base(client, facts.run_id, Origin.CREATED, datetime.fromisoformat(facts.opened_at))
+    base = facts.base or Base()
+    if sealed is None and facts.base is None:
+        return None
+    expected = {Metric.DURATION_S: 0.0, **base.metrics, **facts.pushed}
+    extended = now.metrics.get(Metric.DURATION_S, 0.0) > expected[Metric.DURATION_S] + TOLERANCE_S
+    if not extended or (sealed is not None and _is_on(client, facts.run_id, sealed)):
+        return None
+    return without(now, base, facts.pushed)
+
+
+def _is_on(client: Any, run_id: str, sealed: Json) -> bool:
+    document = str(sealed.get("document", "")).encode()
+    params = client.store.get_run(run_id).data.params
+    return bool(params.get(sealed.get("param")) == hashlib.sha256(document).hexdigest())
+
+
+def without(now: Base, base: Base, pushed: Mapping[str, float]) -> Base:
+    """The figures on a run less what one session, begun on ``base``, had put there as ``pushed``."""
+    if not pushed:
+        return replace(now, unseen_s=0.0)
+    metrics = dict(now.metrics)
+    for name in (*ADDED_UP, Metric.DURATION_S):
+        if name in metrics:
+            metrics[name] -= pushed.get(name, 0.0) - base.metrics.get(name, 0.0)
+    covered_s = _covered_s(now.metrics) - _covered_s(pushed) + _covered_s(base.metrics)
+    if whole_s := metrics.get(Metric.DURATION_S):
+        metrics[Metric.COVERAGE] = min(1.0, max(0.0, covered_s / whole_s))
+    return replace(now, metrics=metrics, unseen_s=0.0)
+
+
+def _covered_s(metrics: Mapping[str, float]) -> float:
+    return metrics.get(Metric.COVERAGE, 0.0) * metrics.get(Metric.DURATION_S, 0.0)
 
 
 def _again(client: Any, run_id: str, sealed: Json) -> None:
@@ -107,18 +150,18 @@ def _again(client: Any, run_id: str, sealed: Json) -> None:
     deliver(client, run_id, record, seal, step=record.step)
 
 
-def _first(client: Any, facts: Facts, desk: Desk, spool: Spool) -> None:
+def _first(client: Any, facts: Facts, desk: Desk, spool: Spool, gone_on: Base | None) -> None:
     opened_at = datetime.fromisoformat(facts.opened_at)
     if facts.exit is None:
         died_at = datetime.fromtimestamp(spool.path.stat().st_mtime, timezone.utc)
         facts = replace(
             facts, exit=Exit.RECOVERED, ended_at=died_at.isoformat(timespec="milliseconds")
         )
-    base = facts.base or read_base(client, facts.run_id, facts.origin, opened_at)
-    # A step far beyond what the dead process can have used would make a gap in MLflow's charts.
-    pushed = read_base(client, facts.run_id, Origin.CREATED, opened_at).step - base.step
+    base = gone_on or facts.base or read_base(client, facts.run_id, facts.origin, opened_at)
+    # The step after the last one on the run: how often the dead process published is not known.
+    last = read_base(client, facts.run_id, Origin.CREATED, opened_at).step
     full = replace(facts, base=base)
-    conclude(client, full, desk, spool, number=max(0, pushed), now_s=float("inf"))
+    conclude(client, full, desk, spool, number=max(0, last - base.step), now_s=float("inf"))
 
 
 def _end(client: Any, run_id: str) -> None:

@@ -6,7 +6,7 @@ import contextvars
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -51,6 +51,7 @@ class Session:
         self.base: Base | None = Base() if origin is Origin.CREATED else None
         self.hardware = ""
         self.pushes = 0
+        self.pushed_metrics: Mapping[str, float] = {}
         self.pushed_j = 0.0
         self.pushed_at_s = 0.0
         self.due_s = float("inf")
@@ -83,6 +84,7 @@ class Session:
                 datasets=tuple(self._datasets),
                 troubles=tuple(self._troubles),
                 base=self.base,
+                pushed=self.pushed_metrics,
             )
 
     def trouble(self, text: str) -> None:
@@ -140,9 +142,10 @@ class Session:
             return None
         return max(0.0, total.mid - self.pushed_j) / span_s
 
-    def pushed(self, energy: RunEnergy) -> None:
+    def pushed(self, energy: RunEnergy, metrics: Mapping[str, float]) -> None:
         """The figures are on the run."""
         self.pushes += 1
+        self.pushed_metrics = metrics
         self.pushed_at_s = energy.duration_s
         self.pushed_j = energy.attributed_j.mid if energy.attributed_j else 0.0
 

@@ -91,6 +91,7 @@ def _facts(data: Json) -> Facts:
             datasets=tuple(data["datasets"]),
             troubles=tuple(data["troubles"]),
             base=None if data["base"] is None else Base(**data["base"]),
+            pushed=dict(data["pushed"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"the spool file is damaged: {type(error).__name__}: {error}") from error

@@ -140,7 +140,7 @@ runpy.run_path(job["script"], run_name="__main__")
         return Finished(int(self._process.stdout.readline()), out.read_text(), err.read_text())
 
     def close(self) -> None:
-        self._process.communicate(timeout=10)
+        self._process.communicate(timeout=120)
 
 
 @pytest.fixture(scope="session")

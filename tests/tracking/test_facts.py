@@ -30,6 +30,7 @@ from mlflow_carbon.tracking.facts import (
     until,
 )
 from mlflow_carbon.tracking.record import TAG_LIMIT, build, canonical, seal
+from mlflow_carbon.tracking.recovery import without
 from mlflow_carbon.tracking.spooled import (
     absolute,
     facts_from_lines,
@@ -257,7 +258,7 @@ def test_energy_of_zero_is_not_a_figure() -> None:
 
 
 @given(
-    joules=st.floats(0.0, 1e9),
+    joules=st.just(0.0) | st.floats(1e-9, 1e9),
     coverage=st.floats(0.0, 1.0),
     unseen_s=st.floats(0.0, 1e5),
     parent=st.booleans(),
@@ -289,6 +290,16 @@ def test_two_sessions_of_a_run_add_up() -> None:
     assert second.metrics[Metric.COVERAGE] == pytest.approx(0.75)
     assert second.tags[Tag.STATUS] == "partial"
     assert second.step == 4
+
+
+def test_what_one_session_had_published_can_be_taken_off_a_run_again() -> None:
+    first = build(facts(), Base(), FACTOR, Settings()).metrics
+    later = facts(energy=energy(1800.0, 5.0, 0.8))
+    both = build(later, Base(metrics=first), FACTOR, Settings()).metrics
+    rest = without(Base(metrics=both), Base(), first).metrics
+    alone = build(later, Base(), FACTOR, Settings()).metrics
+    for name in (Metric.ENERGY_KWH, Metric.EMISSIONS_KG, Metric.DURATION_S, Metric.COVERAGE):
+        assert rest[name] == pytest.approx(alone[name]), name
 
 
 def test_a_thousand_datasets_still_fit_a_tag_and_the_rest_is_counted() -> None:

@@ -53,7 +53,7 @@ with start_run(run_name="plain"):
     run = runs(store_uri)["plain"]
     assert our_tags(run)[Tag.STATUS] == "measured"
     assert ours(run)[Metric.ENERGY_KWH] > 0
-    assert list(work.iterdir()) == []
+    assert [path for path in work.rglob("*") if path.is_file()] == []
     assert spooled(environment) == []
     assert "mlflow-carbon" not in done.err
 
@@ -273,3 +273,52 @@ with mlflow.start_run(run_name="late"):
     )
     assert json.loads(Path(document).read_text())["run_id"] == run.info.run_id
     assert not left.exists()
+
+
+def test_a_record_that_comes_late_is_added_to_what_the_resumed_run_gained_meanwhile(
+    program: Program, store_uri: str, environment: dict[str, str]
+) -> None:
+    """The first session cannot deliver; the run is resumed; then the first is recovered."""
+    refused = program(
+        BURN
+        + """
+import mlflow
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as S
+original = S.log_batch
+def refuse(self, run_id, metrics, params, tags):
+    if any(p.key.startswith("mlflow_carbon") for p in params):
+        raise RuntimeError("quota")
+    return original(self, run_id, metrics, params, tags)
+S.log_batch = refuse
+with mlflow.start_run(run_name="twice") as run:
+    burn(0.5)
+print(run.info.run_id)
+"""
+    )
+    run_id = refused.out.split()[-1]
+    resumed = program(
+        BURN + f"import mlflow\nwith mlflow.start_run(run_id={run_id!r}):\n    burn(0.3)\n"
+    )
+    assert (refused.code, resumed.code) == (0, 0), refused.err + resumed.err
+    between = ours(runs(store_uri)["twice"])
+    recovered = command(program, "recover")
+    assert recovered.code == 0, recovered.out
+    run = runs(store_uri)["twice"]
+    assert ours(run)[Metric.ENERGY_KWH] > between[Metric.ENERGY_KWH]
+    assert ours(run)[Metric.DURATION_S] > between[Metric.DURATION_S] + 0.4
+    assert {Param.EVIDENCE_SHA256, Param.EVIDENCE_SHA256 + ".2"} <= run.data.params.keys()
+    assert spooled(environment) == []
+
+
+def test_a_seeded_script_draws_the_same_numbers_measured_or_not(program: Program) -> None:
+    draw = """
+import random, numpy, pandas, mlflow
+random.seed(7)
+numpy.random.seed(7)
+with mlflow.start_run():
+    frame = pandas.DataFrame({"a": range(1000)})
+    mlflow.log_input(mlflow.data.from_pandas(frame), context="training")
+print(random.random(), numpy.random.rand())
+"""
+    measured, alone = program(draw), program(draw, MLFLOW_CARBON_ENABLED="false")
+    assert measured.out.splitlines()[-1] == alone.out.splitlines()[-1]

@@ -1,0 +1,115 @@
+"""What a measured run costs, beside MLflow alone and MLflow with its own system metrics.
+
+Run it: ``python tests/benchmarks/bench_tracking.py [rounds]``. Fresh processes in alternating order on a
+SQLite store; CPU seconds of the whole process (all threads), so that other load on the machine matters little.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+SYSTEM_METRICS = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
+MODES = {
+    "MLflow alone": {"MLFLOW_CARBON_ENABLED": "false"},
+    "+ mlflow-carbon (1 s)": {"MLFLOW_CARBON_ENABLED": "true"},
+    "+ system metrics (10 s)": {"MLFLOW_CARBON_ENABLED": "false", SYSTEM_METRICS: "true"},
+    "+ system metrics (1 s)": {
+        "MLFLOW_CARBON_ENABLED": "false",
+        SYSTEM_METRICS: "true",
+        "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "1",
+    },
+}
+ROWS = {
+    "import mlflow, CPU s": ("import", 3),
+    "first run start, CPU ms": ("first_start", 1),
+    "later run start, CPU ms": ("start", 2),
+    "log_metric, CPU us": ("log", 0),
+    "run end, CPU ms": ("end", 2),
+    "background, % of a core": ("background", 4),
+    "memory at the end, MB": ("memory", 1),
+}
+
+PROGRAM = """
+import json, statistics, time
+cpu = time.process_time
+import mlflow
+figures = {"import": cpu()}
+from mlflow import MlflowClient
+import mlflow.store.tracking.sqlalchemy_store, alembic.command, git
+mlflow.set_experiment("bench")
+
+def run(logs):
+    a = cpu(); mlflow.start_run(); b = cpu()
+    for step in range(logs):
+        mlflow.log_metric("x", step, step=step)
+    c = cpu(); mlflow.end_run(); d = cpu()
+    return (b - a) * 1e3, (c - b) / max(logs, 1) * 1e6, (d - c) * 1e3
+
+figures["first_start"] = run(1)[0]
+runs = [run(50) for _ in range(15)]
+for place, name in enumerate(("start", "log", "end")):
+    figures[name] = statistics.median(r[place] for r in runs)
+mlflow.start_run()
+time.sleep(3)
+a, begin = cpu(), time.monotonic()
+time.sleep(SECONDS)
+figures["background"] = (cpu() - a) / (time.monotonic() - begin) * 100
+mlflow.end_run()
+status = open("/proc/self/status").read()
+figures["memory"] = int(status.split("VmRSS:")[1].split()[0]) / 1024
+print(json.dumps(figures))
+"""
+
+
+def one(folder: Path, changes: dict[str, str], seconds: int) -> dict[str, float]:
+    store = folder / "run.db"
+    shutil.copy(folder / "empty.db", store)
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW")} | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{store}",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "XDG_STATE_HOME": str(folder / "state"),
+        **changes,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.replace("SECONDS", str(seconds))],
+        env=env,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    seconds = int(sys.argv[2]) if len(sys.argv) > 2 else 62
+    found: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make = "from mlflow import MlflowClient; MlflowClient('sqlite:///empty.db').search_experiments()"
+        subprocess.run([sys.executable, "-c", make], cwd=folder, check=True, capture_output=True)
+        for turn in range(rounds):
+            for mode in list(MODES)[:: -1 if turn % 2 else 1]:
+                found[mode].append(one(folder, MODES[mode], seconds))
+    print(
+        f"Python {platform.python_version()}, MLflow {version('mlflow')}, {rounds} rounds, medians,"
+        f" {seconds} s of background, {os.cpu_count()} CPUs"
+    )
+    print("| |" + "|".join(MODES) + "|\n|---|" + "---|" * len(MODES))
+    for row, (key, digits) in ROWS.items():
+        cells = [f"{statistics.median(f[key] for f in found[m]):.{digits}f}" for m in MODES]
+        print(f"| {row} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
