@@ -1,6 +1,6 @@
 # `make demo` shows the whole product; `make test` passes the tests. Both set up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help setup pango demo test check format examples bench wheel wheel-check clean
+.PHONY: help setup pango demo test test-mlflow check format examples bench wheel wheel-check clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -22,6 +22,9 @@ demo: $(READY) pango ## Record, audit and gate on real data; writes .demo/
 
 test: $(READY) pango ## Run all tests
 	$(BIN)/pytest
+
+test-mlflow: $(READY) ## Recording tests with another MLflow (MLFLOW=2.14.0; empty: the newest)
+	.ci/test-mlflow $(MLFLOW)
 
 check: $(READY) ## Style, types, import directions, lock file
 	$(BIN)/ruff check .
