@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from mlflow_carbon.evidence.model import SubjectKind
-from mlflow_carbon.policy import facts
+from mlflow_carbon.policy import expression, facts
 from mlflow_carbon.policy.model import All, AnyOf, Compare, Condition, ForEach, Not, Parameter
 from mlflow_carbon.policy.operands import OperandReader
 from mlflow_carbon.policy.operators import OPERATORS, Takes
@@ -16,7 +16,7 @@ from mlflow_carbon.policy.yaml_tree import Entries, Items, Node, Scalar
 LIMIT_LEAVES = 2_000
 """Comparisons in one condition."""
 
-_GROUPS = ("all", "any", "not", "for_each")
+_GROUPS = ("all", "any", "not", "for_each", "expr")
 _WITH_MEMBERS = (SubjectKind.RUN, SubjectKind.MODEL_VERSION, SubjectKind.PAIR)
 
 
@@ -52,13 +52,20 @@ class Reader:
                     f"{key[:60]!r} cannot stand beside {group!r}; put both into one 'all:' list."
                 )
                 raise FaultError(written.at, message)
+        below = node.entries[group][1]
+        readers = {"expr": self._expression, "not": self._not}
         if group == "for_each":
             return self._for_each(node)
-        below = node.entries[group][1]
-        if group == "not":
-            part = self.read(below)
-            return Not(part, node.at) if part else None
-        return self._group(group, below)
+        return readers[group](below) if group in readers else self._group(group, below)
+
+    def _expression(self, node: Node) -> Condition | None:
+        if not isinstance(node, Scalar) or not node.text.strip():
+            raise FaultError(node.at, f"'expr' must be a text, not {shown(node)}.")
+        return self.read(expression.parse(node))
+
+    def _not(self, node: Node) -> Condition | None:
+        part = self.read(node)
+        return Not(part, node.at) if part else None
 
     def _group(self, group: str, below: Node) -> Condition | None:
         if not isinstance(below, Items) or not below.items:

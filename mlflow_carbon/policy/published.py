@@ -123,6 +123,7 @@ def _condition() -> Json:
         _only({"all": listed}, ["all"]),
         _only({"any": listed}, ["any"]),
         _only({"not": _CONDITION}, ["not"]),
+        _only({"expr": {"type": "string"}}, ["expr"]),
         _only(
             {"for_each": _each(), "where": _CONDITION, "assert": _CONDITION}, ["for_each", "assert"]
         ),
