@@ -73,7 +73,7 @@ def render(
     assets = _assets(document, look)
     html = shape(_html(document, texts, look))
     source = weasyprint.HTML(
-        string=html, base_url=_SCHEME, urlonly_own_files=only_own_files(assets), media_type="print"
+        string=html, base_url=_SCHEME, url_fetcher=only_own_files(assets), media_type="print"
     )
     files = [
         weasyprint.Attachment(
