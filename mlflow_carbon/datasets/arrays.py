@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 from mlflow_carbon.datasets.canonical import NoCanonicalForm, Stream, encoded, framed
-from mlflow_carbon.datasets.columns import PLAIN, add_numbers, contiguous
+from mlflow_carbon.datasets.columns import PLAIN, add_moments, add_numbers, contiguous
 
 PIECE_BYTES = 8 * 2**20
 """Of an array that are brought into one piece of memory at a time."""
@@ -73,8 +73,7 @@ def _add(stream: Stream, piece: Any) -> str:
     if piece.dtype.kind in PLAIN:
         return add_numbers(stream, piece)
     if piece.dtype.kind in "mM":
-        stream.fixed(contiguous(piece.view("i8")))
-        return str(piece.dtype.name)
+        return add_moments(stream, piece)
     if piece.dtype.kind in "OUS":
         values = piece.astype(object)
         # One type per value: a piece that happens to hold only text must not look different.

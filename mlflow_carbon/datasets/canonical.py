@@ -5,6 +5,7 @@ Layout of form 1 (a change of a single byte is a new form):
 * A column is three streams: its values, the lengths of its values where they vary, and the positions
   of the missing ones. Streams do not depend on how the column was cut into pieces.
 * Numbers are little-endian of their own width; every NaN is the same NaN, and is a missing value.
+* Moments and durations are whole seconds and nanoseconds; a moment with a time zone is one of UTC.
 * A value of any other type is one letter for its type and its text; containers hold values with their
   lengths before them. Dictionaries and sets are sorted, lists keep their order.
 """

@@ -13,6 +13,8 @@ from mlflow_carbon.datasets.canonical import Stream, encoded, text_bytes
 PLAIN = "biufc"
 """NumPy's letters for booleans, integers, floats and complex numbers."""
 
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
 
 def add_series(stream: Stream, series: Any) -> str:
     """Feed one pandas column; returns the kind of the column, which is part of its hash."""
@@ -22,12 +24,10 @@ def add_series(stream: Stream, series: Any) -> str:
     if isinstance(dtype, np.dtype) and dtype.kind in PLAIN:
         return add_numbers(stream, series.to_numpy())
     if isinstance(dtype, np.dtype) and dtype.kind in "mM":
-        stream.fixed(contiguous(series.to_numpy().view("i8")))
-        return _moment(dtype.kind, np.datetime_data(dtype)[0])
+        return add_moments(stream, series.to_numpy())
     if hasattr(dtype, "tz"):
-        plain = series.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
-        stream.fixed(contiguous(plain.view("i8")))
-        return _moment("M", dtype.unit, str(dtype.tz))
+        utc = series.dt.tz_convert("UTC").dt.tz_localize(None)
+        return add_moments(stream, utc.to_numpy()) + ", UTC"
     if hasattr(dtype, "numpy_dtype") and hasattr(series.array, "_mask"):
         missing = series.isna().to_numpy()
         return add_numbers(stream, series.to_numpy(dtype.numpy_dtype, na_value=0), missing)
@@ -53,6 +53,26 @@ def add_numbers(stream: Stream, values: Any, missing: Any = None) -> str:
         missing = None
     stream.fixed(values, missing)
     return str(values.dtype.name)
+
+
+def add_moments(stream: Stream, values: Any) -> str:
+    """Feed moments or durations as whole seconds and nanoseconds.
+
+    Not in the unit they come in: pandas 2 counts nanoseconds where pandas 3 counts microseconds.
+    """
+    import numpy as np
+
+    letter, unit = values.dtype.kind, np.datetime_data(values.dtype)[0]
+    if values.dtype != f"{letter}8[{unit}]" or unit not in _PER_SECOND:
+        unit = unit if unit in _PER_SECOND else "s"
+        values = values.astype(f"{letter}8[{unit}]")
+    counts, per_second = contiguous(values).view("<i8"), _PER_SECOND[unit]
+    pairs = np.empty((len(counts), 2), dtype="<i8")
+    np.floor_divide(counts, per_second, out=pairs[:, 0])
+    pairs[:, 1] = (counts - pairs[:, 0] * per_second) * (_PER_SECOND["ns"] // per_second)
+    pairs[np.isnat(values)] = np.iinfo(np.int64).min
+    stream.fixed(pairs.reshape(-1))
+    return "moment" if letter == "M" else "duration"
 
 
 def add_objects(stream: Stream, values: Any, missing: Any) -> str:
@@ -84,12 +104,11 @@ def add_arrow(stream: Stream, column: Any) -> str:
         filled = column.fill_null(False if pa.types.is_boolean(kind) else 0)
         return add_numbers(stream, filled.to_numpy(zero_copy_only=False), missing)
     if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
-        least = np.iinfo(np.int64).min  # what NumPy and pandas write for "not a time"
-        filled = column.cast(pa.int64()).fill_null(int(least))
-        stream.fixed(contiguous(filled.to_numpy(zero_copy_only=False)))
-        return _moment(
-            "M" if pa.types.is_timestamp(kind) else "m", kind.unit, getattr(kind, "tz", None)
-        )
+        letter = "M" if pa.types.is_timestamp(kind) else "m"
+        least = int(np.iinfo(np.int64).min)  # what NumPy and pandas write for "not a time"
+        filled = column.cast(pa.int64()).fill_null(least).to_numpy(zero_copy_only=False)
+        named = add_moments(stream, filled.view(f"{letter}8[{kind.unit}]"))
+        return f"{named}, UTC" if getattr(kind, "tz", None) else named
     if _is_text(kind) or pa.types.is_null(kind):
         _add_arrow_text(stream, column.cast(pa.large_string()), missing)
         return "text"
@@ -135,8 +154,3 @@ def _is_text(kind: Any) -> bool:
     return bool(
         pa.types.is_string(kind) or pa.types.is_large_string(kind) or (views and views(kind))
     )
-
-
-def _moment(letter: str, unit: str, zone: str | None = None) -> str:
-    name = "datetime" if letter == "M" else "duration"
-    return f"{name}[{unit},{zone}]" if zone else f"{name}[{unit}]"

@@ -159,6 +159,33 @@ def test_arrow_types_inside_pandas_are_the_arrow_types() -> None:
     assert sha256(table.to_pandas(types_mapper=pd.ArrowDtype)) == sha256(table)
 
 
+@pytest.mark.parametrize("kind", ["datetime64", "timedelta64"])
+def test_the_unit_a_moment_is_counted_in_does_not_matter(kind: str) -> None:
+    counts = np.array([-1, 0, 1, 86_400_000_001, np.iinfo("i8").min])
+    hashes = set()
+    for unit, factor in (("us", 1), ("ns", 1000)):
+        values = np.where(counts == counts.min(), counts, counts * factor).view(f"{kind}[{unit}]")
+        table = pd.DataFrame({"t": values})
+        assert table["t"].isna().sum() == 1
+        hashes |= {sha256(table), sha256(pa.table({"t": pa.array(values)}))}
+    assert len(hashes) == 1
+    later = np.array([-1, 0, 1, 86_400_000_002], dtype=f"{kind}[us]")
+    assert sha256(pd.DataFrame({"t": later})) not in hashes
+
+
+def test_far_away_days_keep_their_hash() -> None:
+    days = np.array(["0001-01-01", "9999-12-31"], dtype="datetime64[D]")
+    assert sha256(days) == sha256(days.astype("datetime64[s]"))
+    assert sha256(days) != sha256(days[::-1])
+
+
+def test_a_moment_with_a_time_zone_is_the_moment_not_its_spelling() -> None:
+    paris = pd.Series(pd.date_range("2024-01-01", periods=3, tz="Europe/Paris"))
+    tokyo, naive = paris.dt.tz_convert("Asia/Tokyo"), paris.dt.tz_localize(None)
+    assert sha256(pd.DataFrame({"t": paris})) == sha256(pd.DataFrame({"t": tokyo}))
+    assert sha256(pd.DataFrame({"t": paris})) != sha256(pd.DataFrame({"t": naive}))
+
+
 def test_missing_is_not_the_empty_text_nor_the_word() -> None:
     cells = (None, "", "None", "nan")
     hashes = {sha256(pd.DataFrame({"a": pd.Series(["x", c], dtype=object)})) for c in cells}
@@ -448,6 +475,7 @@ def test_the_form_is_pinned_so_that_old_records_stay_comparable() -> None:
     table = pd.DataFrame({"n": np.array([1, 2, 3]), "s": ["x", "é", ""], "f": [0.5, np.nan, -1.0]})
     assert sha256(table) == PINNED_TABLE
     assert sha256(np.arange(4.0).reshape(2, 2)) == PINNED_ARRAY
+    assert sha256(frame()) == PINNED_FRAME  # of pandas 1.5, 2.3 and 3.1
 
 
 def test_importing_the_module_loads_only_the_standard_library() -> None:
@@ -479,3 +507,4 @@ def test_two_columns_have_one_hash_exactly_when_they_are_equal(a: list, b: list)
 
 PINNED_TABLE = "087762336939a76f8281efeb1f28159f1a5aff83cc25667e939d6eb60f8a791e"
 PINNED_ARRAY = "33f09f84989ed1a0afbd3b500cd76f878867696c878486fc5da7e898393d6b7b"
+PINNED_FRAME = "378d97978476326ad705ecbfb02734f60e917ba307d86f62c1cfcccd1798fd1a"
