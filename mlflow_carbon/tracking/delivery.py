@@ -39,6 +39,10 @@ class Desk:
         """Of the place this process runs in."""
         return factor_for(find_region(self.settings), own_factors(self.settings))
 
+    def record(self, facts: Facts) -> Record:
+        """What to write on the run now."""
+        return build(facts, facts.base or Base(), self.factor, self.settings)
+
 
 def read_base(client: Any, run_id: str, origin: Origin, opened_at: datetime) -> Base:
     """What stands on the run already, and how much of its time nobody watched. One ``get_run``."""
@@ -101,14 +105,12 @@ def state_of_run(client: Any, run_id: str) -> Json:
     }
 
 
-def push(client: Any, facts: Facts, desk: Desk, *, number: int, power_w: float | None) -> Record:
-    """Put the figures so far on the run; one ``log_batch``. ``facts.base`` must be known."""
-    record = build(facts, facts.base or Base(), desk.factor, desk.settings)
+def push(client: Any, run_id: str, record: Record, *, number: int, power_w: float | None) -> None:
+    """Put the figures so far on the run; one ``log_batch``."""
     metrics = dict(record.metrics)
     if power_w is not None:
         metrics[Metric.POWER_W] = power_w
-    log(client, facts.run_id, metrics, record.tags, step=record.step + number)
-    return record
+    log(client, run_id, metrics, record.tags, step=record.step + number)
 
 
 def conclude(
@@ -120,7 +122,7 @@ def conclude(
     param that names them can be written only once.
     """
     base = facts.base or Base()
-    record = build(facts, base, desk.factor, desk.settings)
+    record = desk.record(facts)
     document = seal(facts, base, record, desk.factor, state_of_run(client, facts.run_id))
     step = record.step + number
     if spool is not None:

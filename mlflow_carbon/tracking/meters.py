@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING
 
@@ -38,14 +39,12 @@ class Meters:
         return self._hardware
 
     def account(self, run_id: str, *, last: bool) -> RunEnergy | None:
-        """What the run used so far; ``last`` ends it. ``None`` when it was never opened.
-
-        Raises:
-            KeyError: the run is not open.
-        """
+        """What the run used so far; ``last`` ends it. ``None`` when it is not open (any more)."""
         if self._sampler is None:
             return None
-        return self._sampler.close(run_id) if last else self._sampler.account(run_id)
+        with contextlib.suppress(KeyError):
+            return self._sampler.close(run_id) if last else self._sampler.account(run_id)
+        return None
 
     def after_fork(self) -> None:
         """In a forked child: forget the parent's runs and threads."""

@@ -147,6 +147,7 @@ class Recorder:
         if self._keeper is not None:
             self._keeper.stop()
         self._meters.shutdown()
+        atexit.unregister(self._at_exit)
 
     def after_fork(self) -> None:
         """In a forked child: the runs are the parent's, and no thread of ours exists."""
@@ -276,15 +277,19 @@ class Recorder:
             session.abandon()
 
     def _push(self, session: Session) -> None:
+        session.push_waits = False
         energy = self._account(session, last=False)
-        if energy is None or session.run_id not in self._sessions:
-            return
+        if energy is None or self._sessions.get(session.run_id) is not session:
+            return  # ended meanwhile
         facts = self._with_base(session, session.facts(energy))
-        with harmless("keep a spool file"):
-            session.spool_facts(facts, now_s=time.monotonic())
+        record = session.desk.record(facts)
         power_w = session.power_since_last_push(energy)
-        record = push(session.client, facts, session.desk, number=session.pushes, power_w=power_w)
+        number = session.pushes
         session.pushed(energy, record.metrics)
+        # Before the fact: what is on the run must be known even if we are killed in between.
+        with harmless("keep a spool file"):
+            session.spool_facts(session.facts(energy), now_s=time.monotonic())
+        push(session.client, session.run_id, record, number=number, power_w=power_w)
 
     # On the keeper's thread.
 
@@ -301,15 +306,23 @@ class Recorder:
         if session.origin is Origin.ATTACHED and session.idle_s(now_ns) > ATTACHED_IDLE_S:
             self._let_go(session)
             return
-        if now_s >= session.due_s and session.client is not None and self._sender is not None:
-            session.due_s = now_s + self._settings.publish_period_s
-            if session.origin is not Origin.ATTACHED:
-                self._sender.submit(lambda: session.context.run(self._push, session))
-                return
         energy = self._meters.account(session.run_id, last=False)
+        if energy is None:
+            return
         if session.origin is Origin.ATTACHED:
             energy = session.only_worked(energy, now_ns) or energy
         session.spool_facts(session.facts(energy), now_s=now_s)
+        if now_s >= session.due_s:
+            session.due_s = now_s + self._settings.publish_period_s
+            self._send(session)
+
+    def _send(self, session: Session) -> None:
+        """Have the figures so far published, unless that is waiting to be done already."""
+        attached = session.origin is Origin.ATTACHED
+        if self._sender is None or session.client is None or session.push_waits or attached:
+            return
+        session.push_waits = True
+        self._sender.submit(lambda: session.context.run(self._push, session))
 
     def _let_go_of_others(self) -> None:
         attached = [s for s in self._sessions.values() if s.origin is Origin.ATTACHED and s.leads]

@@ -50,6 +50,8 @@ class Session:
         self.spool: Spool | None = None
         self.base: Base | None = Base() if origin is Origin.CREATED else None
         self.hardware = ""
+        self.push_waits = False
+        """A push of this run is with the sender already."""
         self.pushes = 0
         self.pushed_metrics: Mapping[str, float] = {}
         self.pushed_j = 0.0
@@ -61,6 +63,7 @@ class Session:
         self._datasets: list[Json] = []
         self._troubles: list[str] = []
         self._spooled_power_s = -1.0
+        self._ended = False
         self._lock = threading.RLock()
         self._seen_exception: object = getattr(sys, "last_value", None)
 
@@ -115,14 +118,15 @@ class Session:
         return last is not None and last is not self._seen_exception
 
     def spool_facts(self, facts: Facts, *, now_s: float) -> None:
-        """Append the facts to the spool.
+        """Append the facts to the spool; once they tell of the end, nothing is added any more.
 
         Raises:
             OSError: no space, no quota.
         """
         with self._lock:
-            if self.spool is None:
+            if self.spool is None or self._ended:
                 return
+            self._ended = facts.exit is not None
             if self.spool.full:
                 self._spooled_power_s = -1.0
                 self.spool.restart(facts_to_line(facts, power_after_s=-1.0), now_s=now_s)
@@ -143,7 +147,7 @@ class Session:
         return max(0.0, total.mid - self.pushed_j) / span_s
 
     def pushed(self, energy: RunEnergy, metrics: Mapping[str, float]) -> None:
-        """The figures are on the run."""
+        """The figures are about to be put on the run."""
         self.pushes += 1
         self.pushed_metrics = metrics
         self.pushed_at_s = energy.duration_s

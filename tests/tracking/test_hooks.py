@@ -235,7 +235,7 @@ def test_figures_are_published_while_the_run_goes_on(measuring: MlflowClient) ->
     mlflow_carbon.enable(publish_period_s=0.1)
     with mlflow.start_run() as active:
         deadline = time.monotonic() + 20
-        while not ours(run := measuring.get_run(active.info.run_id)):
+        while Tag.STATUS not in our_tags(run := measuring.get_run(active.info.run_id)):
             assert time.monotonic() < deadline
             burn(0.05)
         assert our_tags(run)[Tag.STATUS] == "measuring"
@@ -252,3 +252,16 @@ def test_labels_of_the_settings_are_on_the_run(measuring: MlflowClient) -> None:
         burn(0.05)
     tags = our_tags(only_run(measuring))
     assert (tags[Tag.PROJECT], tags[Tag.OWNER], tags[Tag.PUE]) == ("credit", "team-risk", "1.2")
+
+
+def test_a_file_store_works_where_mlflow_still_allows_it(
+    measuring: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    client = MlflowClient((tmp_path / "mlruns").as_uri())
+    run_id = client.create_run("0").info.run_id
+    burn(0.1)
+    client.set_terminated(run_id)
+    run = client.get_run(run_id)
+    assert our_tags(run)[Tag.STATUS] == "measured"
+    assert ours(run)[Metric.ENERGY_KWH] > 0

@@ -92,21 +92,28 @@ def test_how_a_script_ended_is_told_as_we_saw_it(program: Program, store_uri: st
     assert all(ours(found[name])[Metric.ENERGY_KWH] > 0 for name in ("died", "left open"))
 
 
+@pytest.mark.parametrize(
+    ("by", "published"), [(signal.SIGKILL, False), (signal.SIGKILL, True), (signal.SIGTERM, False)]
+)
 def test_a_killed_run_keeps_its_energy_and_is_completed_by_recover(
-    program: Program, store_uri: str, environment: dict[str, str]
+    program: Program, store_uri: str, environment: dict[str, str], by: int, published: bool
 ) -> None:
     done = program(
         BURN
-        + """
+        + f"""
 import mlflow, os, signal
-mlflow.start_run(run_name="killed")
+run = mlflow.start_run(run_name="killed")
 mlflow.log_metric("loss", 0.1)
 burn(1.0)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
+while {published} and "carbon/energy_kwh" not in mlflow.get_run(run.info.run_id).data.metrics:
+    burn(0.1)
+os.kill(os.getpid(), {int(by)})
+""",
+        MLFLOW_CARBON_PUBLISH_PERIOD_S="0.5" if published else "60",
     )
-    assert done.code == -signal.SIGKILL
-    assert ours(runs(store_uri)["killed"]) == {}
+    assert done.code == -by
+    before = ours(runs(store_uri)["killed"])
+    assert bool(before) is published
     assert len(spooled(environment)) == 1
 
     recovered = command(program, "recover", "--end-runs")
@@ -116,8 +123,9 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert run.info.status == "KILLED"
     assert our_tags(run)[Tag.STATUS] == "truncated"
     assert our_tags(run)[Tag.EXIT] == "recovered"
-    assert ours(run)[Metric.ENERGY_KWH] > 0
-    assert ours(run)[Metric.DURATION_S] > 0.7
+    assert ours(run)[Metric.ENERGY_KWH] >= before.get(Metric.ENERGY_KWH, 0.0)
+    seconds = (run.info.end_time - run.info.start_time) / 1000
+    assert 0.7 < ours(run)[Metric.DURATION_S] < seconds  # once, also what had been published
     assert run.data.params[Param.EVIDENCE_SHA256]
     assert spooled(environment) == []
     assert "Nothing to recover" in command(program, "recover").out

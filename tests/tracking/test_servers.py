@@ -62,8 +62,10 @@ def test_a_run_on_a_server_carries_figures_and_seal_and_the_server_measures_noth
     assert our_tags(run)[Tag.STATUS] == "measured"
     assert ours(run)[Metric.ENERGY_KWH] > 0
     assert Param.EVIDENCE_SHA256 in run.data.params
-    (artifact,) = MlflowClient(server.uri).list_artifacts(run.info.run_id, "mlflow_carbon")
-    assert artifact.path == "mlflow_carbon/evidence.json"
+    client = MlflowClient(server.uri)
+    assert len(client.get_metric_history(run.info.run_id, Metric.ENERGY_KWH)) == 1
+    artifacts = {a.path for a in client.list_artifacts(run.info.run_id, "mlflow_carbon")}
+    assert artifacts == {"mlflow_carbon/evidence.json", "mlflow_carbon/summary.html"}
     assert spooled(environment) == []
 
 
