@@ -31,7 +31,7 @@ class AuditRequest:
     ``auto``: columns where that can be done and there are many runs. The answers are the same."""
     memory_mb: int = 1024
     """What the columns may take before they go to disk."""
-    listed_findings: int = 10_000
+    listed_findings: int = 2_000
     """How many findings on runs and datasets an audit in columns lists one by one, the worst first."""
 
 

@@ -9,13 +9,13 @@ import pyarrow as pa
 
 from mlflow_carbon.audit.account import FAILED, FAILED_EXITS, MEASURED, factor_text, methods_of
 from mlflow_carbon.audit.summary import DatasetRow, EnergyAccount, RunEnergyRow
-from mlflow_carbon.evidence.facts import PARENT_TAG, moment
+from mlflow_carbon.evidence.facts import PARENT_TAG
 from mlflow_carbon.evidence.tables import Tables
 from mlflow_carbon.evidence.trees import Node, count_once
 from mlflow_carbon.schema import Metric, Tag
 from mlflow_carbon.units import G_PER_KG, J_PER_KWH, Range
 
-LISTED_RUNS = 1_000
+LISTED_RUNS = 500
 LISTED_DATASETS = 5_000
 
 _ENERGY = (Metric.ENERGY_KWH_LOW, Metric.ENERGY_KWH, Metric.ENERGY_KWH_HIGH)

@@ -46,7 +46,8 @@ class Database:
             from adbc_driver_sqlite import dbapi as sqlite
 
             path = sqlite_path(self._uri).absolute()
-            connection = sqlite.connect(f"{path.as_uri()}?mode=ro")
+            # Not in one transaction: its lock would keep trainings from writing until the audit is done.
+            connection = sqlite.connect(f"{path.as_uri()}?mode=ro", autocommit=True)
             with connection.cursor() as cursor:
                 cursor.execute(f"PRAGMA busy_timeout = {int(CONNECT_TIMEOUT_S * 1000)}")
             return connection
@@ -56,7 +57,8 @@ class Database:
         url = url.update_query_dict({"connect_timeout": str(int(CONNECT_TIMEOUT_S))})
         connection = postgresql.connect(url.render_as_string(hide_password=False))
         with connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION READ ONLY")
+            # One snapshot for the whole audit; readers do not block writers here.
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         return connection
 
     def close(self) -> None:

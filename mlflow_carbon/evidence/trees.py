@@ -11,14 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from mlflow_carbon.evidence.facts import PARENT_TAG
 from mlflow_carbon.evidence.model import Evidence
 from mlflow_carbon.schema import Metric, Tag
 from mlflow_carbon.units import G_PER_KG, J_PER_KWH, Range
 
-_CLOCK_SLACK = timedelta(seconds=5)
+_CLOCK_SLACK_MS = 5_000
 """Hosts' clocks differ; MLflow's start and end are taken by the client."""
 
 
@@ -88,8 +88,9 @@ class Node:
     """What counting needs to know of a run."""
 
     parent: str
-    start: datetime | None
-    end: datetime | None
+    start_ms: int | None
+    end_ms: int | None
+    """Since 1970."""
     energy_j: Range | None
     inclusive: bool
 
@@ -98,11 +99,15 @@ def node_of(run: Evidence) -> Node:
     """A run as a node of a tree."""
     return Node(
         parent_of(run),
-        moment_of(run, "run.start_time"),
-        moment_of(run, "run.end_time"),
+        _milliseconds(moment_of(run, "run.start_time")),
+        _milliseconds(moment_of(run, "run.end_time")),
         energy_j(run),
         text(run, f"tag.{Tag.TREE}") == "inclusive",
     )
+
+
+def _milliseconds(moment: datetime | None) -> int | None:
+    return None if moment is None else round(moment.timestamp() * 1000)
 
 
 def count_once(runs: Mapping[str, Node]) -> Counted:
@@ -159,6 +164,11 @@ def _contained(parent: Node, below: list[str], runs: Mapping[str, Node]) -> list
 
 
 def _ran_while(child: Node, parent: Node) -> bool:
-    if not (child.start and child.end and parent.start and parent.end):
-        return False
-    return parent.start - _CLOCK_SLACK <= child.start and child.end <= parent.end + _CLOCK_SLACK
+    starts, ends = (parent.start_ms, child.start_ms), (child.end_ms, parent.end_ms)
+    return _in_order(*starts) and _in_order(*ends)
+
+
+def _in_order(first_ms: int | None, second_ms: int | None) -> bool:
+    return (
+        first_ms is not None and second_ms is not None and first_ms - _CLOCK_SLACK_MS <= second_ms
+    )

@@ -1,0 +1,124 @@
+"""An audit in columns beside paging through ``MlflowClient.search_runs``, on the same stores in one sitting.
+
+    python tests/benchmarks/bench_audit.py STORE... [--paged-runs 20000]
+
+Each measurement is a process of its own, from start to end, import of MLflow included. Paging is
+stopped after ``--paged-runs`` runs and scaled up; where that happened the table says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+PAGED = """
+import sys, mlflow
+client = mlflow.MlflowClient(sys.argv[1], sys.argv[1])
+experiments = [one.experiment_id for one in client.search_experiments()]
+token, read, most = None, 0, int(sys.argv[2])
+while read < most:
+    page = client.search_runs(experiments, max_results=1000, page_token=token)
+    read, token = read + len(page), page.token
+    if not token:
+        break
+print(read)
+"""
+AUDIT = """
+import json, sys
+from datetime import datetime, timezone
+from mlflow_carbon.audit.assess import run_audit
+from mlflow_carbon.audit.select import AuditRequest
+from mlflow_carbon.policy.load import load_pack
+packs = tuple(map(load_pack, ("baseline", "nist-ai-rmf-core")))
+request = AuditRequest(store=sys.argv[1], packs=packs, engine=sys.argv[2])
+audit = run_audit(request, datetime(2026, 11, 23, tzinfo=timezone.utc))
+rules = {one.rule.id: {s.value: n for s, n in one.counts.items() if n} for one in audit.rules}
+total = audit.energy.total_j
+print(json.dumps({"runs": audit.selection.runs_read, "rules": rules,
+                  "kwh": total and round(total.mid / 3.6e6, 6), "findings": sum(sum(r.values()) for r in rules.values())}))
+"""
+
+
+def measure(code: str, *arguments: str) -> tuple[dict[str, float], str]:
+    """CPU seconds, wall seconds and peak memory of a Python process, and what it printed."""
+    environment = {
+        **os.environ,
+        "MLFLOW_CARBON_ENABLED": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    begin = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code, *arguments],
+        stdout=subprocess.PIPE,
+        env=environment,
+    )
+    assert process.stdout is not None
+    said = process.stdout.read().decode()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"failed with {process.returncode}")
+    figures = {
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "wall_s": time.monotonic() - begin,
+        "peak_mb": usage.ru_maxrss / 1024,
+    }
+    return figures, said
+
+
+def row(store: str, paged_runs: int, start_s: float) -> dict[str, Any]:
+    """One store: ours, and paging; ``start_s`` is the CPU time of importing MLflow, part of both."""
+    ours, said = measure(AUDIT, store, "columns")
+    answers = json.loads(said)
+    paged, read = measure(PAGED, store, str(paged_runs))
+    share = answers["runs"] / int(read)
+    paged_s = (paged["cpu_s"] - start_s) * share + start_s
+    same = ""
+    if answers["runs"] <= paged_runs:
+        plain, plain_said = measure(AUDIT, store, "plain")
+        same = "the same" if json.loads(plain_said) == answers else "NOT THE SAME"
+        same += f" ({plain['cpu_s']:.1f} s CPU)"
+    return {
+        "runs": answers["runs"],
+        "answers": answers["findings"],
+        "ours": ours,
+        "paged_cpu_s": paged_s,
+        "paged_peak_mb": paged["peak_mb"],
+        "scaled": share > 1.01,
+        "ratio": (paged_s - start_s) / (ours["cpu_s"] - start_s),
+        "plain": same,
+    }
+
+
+def main() -> None:
+    """Print a Markdown table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("stores", nargs="+")
+    parser.add_argument("--paged-runs", type=int, default=20_000)
+    options = parser.parse_args()
+    start, _ = measure("import mlflow; mlflow.MlflowClient")
+    print(
+        f"import mlflow: {start['cpu_s']:.1f} s CPU, {start['peak_mb']:.0f} MB; load {os.getloadavg()[0]:.1f}\n"
+    )
+    print(
+        "| store | runs | answers | audit, CPU s | wall s | peak MB | paging alone, CPU s | peak MB | ratio without imports | plain engine's answers |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for store in options.stores:
+        one = row(store, options.paged_runs, start["cpu_s"])
+        ours, scaled = one["ours"], " (scaled)" if one["scaled"] else ""
+        print(
+            f"| {store.split(':')[0]} | {one['runs']:,} | {one['answers']:,} | {ours['cpu_s']:.1f} | {ours['wall_s']:.1f}"
+            f" | {ours['peak_mb']:.0f} | {one['paged_cpu_s']:.0f}{scaled} | {one['paged_peak_mb']:.0f}"
+            f" | {one['ratio']:.0f} | {one['plain'] or 'not run'} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
