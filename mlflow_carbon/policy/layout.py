@@ -153,6 +153,13 @@ USE: Shape = {
     "controls": Field(Kind.SHAPES, "more controls it is evidence for", shape=CONTROL),
 }
 
+ADJUST: Shape = {
+    "rule": Field(Kind.TEXT, "a rule of the pack that is extended", required=True),
+    "severity": Field(Kind.TEXT, "its severity here", choices=_SEVERITIES),
+    "disable": Field(Kind.FLAG, "true switches the rule off"),
+    "because": Field(Kind.TEXT, "why; stands in every report", required=True),
+}
+
 WAIVER: Shape = {
     "id": Field(Kind.TEXT, "its number", required=True),
     "rules": Field(Kind.TEXTS, "the rules it suspends", required=True),
@@ -174,6 +181,9 @@ PACK: Shape = {
     ),
     "parameters": Field(Kind.NAMED_SHAPES, "values the user may set", shape=PARAMETER),
     "gate": Field(Kind.SHAPE, "what the registry protects", shape=GATE),
+    "extends": Field(Kind.TEXT, "another pack, as name@version or name@version#sha256"),
+    "set": Field(Kind.FREE, "values for the parameters of the pack that is extended"),
+    "adjust": Field(Kind.SHAPES, "rules of that pack, changed", shape=ADJUST),
     "use": Field(Kind.SHAPES, "rules taken over from shipped packs", shape=USE),
     "rules": Field(Kind.SHAPES, "the rules", shape=RULE),
     "waivers": Field(Kind.SHAPES, "accepted exceptions", shape=WAIVER),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mlflow_carbon import resources
 from mlflow_carbon.errors import DataError, Location, PolicyError, Problem
@@ -15,10 +15,13 @@ from mlflow_carbon.policy import layout
 from mlflow_carbon.policy.catalog import Framework, frameworks
 from mlflow_carbon.policy.conditions import Reader
 from mlflow_carbon.policy.model import Gate, Operand, Pack, Parameter, Rule, Severity, Waiver
+from mlflow_carbon.policy.overlay import extended
 from mlflow_carbon.policy.reuse import adapted
 from mlflow_carbon.policy.rules import RuleReader
 from mlflow_carbon.policy.shape import FaultError, Problems, Taken, did_you_mean, take
 from mlflow_carbon.policy.yaml_tree import LIMIT_BYTES, read_tree
+
+_T = TypeVar("_T")
 
 
 def shipped_packs() -> dict[str, Path]:
@@ -41,12 +44,15 @@ def load_pack(name_or_path: str | Path, parameters: Mapping[str, object] | None 
         raise DataError(
             f"{name_or_path}: no such policy file or shipped pack.{hint} Shipped: {names}."
         )
+    return read_pack(_bytes(path), str(path), parameters or {})
+
+
+def _bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            content = file.read(LIMIT_BYTES + 1)
+            return file.read(LIMIT_BYTES + 1)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}.") from None
-    return read_pack(content, str(path), parameters or {})
 
 
 def read_pack(
@@ -85,7 +91,10 @@ class _Builder:
         taken = self._taken
         metadata: Taken = taken.get("metadata", Taken(taken.at))
         listed = self._frameworks()
+        base = self._base(given)
         taken_over, inherited = self._taken_over(given, listed)
+        if base is not None:
+            taken_over, inherited = [*base.rules, *taken_over], {**base.parameters, **inherited}
         own = self._parameters(given, inherited)
         reader = RuleReader(own, listed, self._problems)
         rules = [*taken_over, *filter(None, map(reader.read, taken.get("rules", [])))]
@@ -100,16 +109,38 @@ class _Builder:
             title=metadata.get("title", ""),
             owner=metadata.get("owner", ""),
             describe=metadata.get("describe", ""),
-            frameworks=tuple(taken.get("frameworks", ())),
+            frameworks=_together(base.frameworks if base else (), taken.get("frameworks", ())),
             parameters={**inherited, **own},
             rules=tuple(rules),
-            waivers=self._waivers(own, {rule.id: rule for rule in rules}),
-            gate=self._gate(),
+            waivers=_together(
+                base.waivers if base else (), self._waivers(own, {rule.id: rule for rule in rules})
+            ),
+            gate=self._gate() or (base.gate if base else None),
             file=file,
-            loosened=tuple(self._loosened),
+            loosened=_together(base.loosened if base else (), self._loosened),
             reviewed_on=metadata.get("reviewed_on"),
             review_every_days=metadata.get("review_every_days"),
         )
+
+    def _base(self, given: Mapping[str, object]) -> Pack | None:
+        """The pack this one extends, if it does."""
+        for key in ("set", "adjust"):
+            if key in self._taken.places and "extends" not in self._taken.places:
+                self._problems.add(
+                    self._taken.place(key), f"{key!r} has a use only with 'extends'."
+                )
+        if "extends" not in self._taken.values:
+            return None
+
+        def read(path: Path, values: Mapping[str, object]) -> Pack:
+            if path.resolve() in self._chain:
+                message = (
+                    f"{path.name!r} is being read already: packs extend one another in a circle."
+                )
+                raise FaultError(self._taken.place("extends"), message)
+            return read_pack(_bytes(path), str(path), {**values, **given}, chain=self._chain)
+
+        return extended(self._taken, self._problems, shipped_packs(), read)
 
     def _frameworks(self) -> dict[str, Framework]:
         listed = {}
@@ -284,6 +315,11 @@ class _Builder:
             self._problems.add(taken.place("match"), message)
             return None
         return Reader(scopes.pop(), own, self._problems).read(taken.values["match"])
+
+
+def _together(first: Iterable[_T], second: Iterable[_T]) -> tuple[_T, ...]:
+    """Both in this order, each once."""
+    return tuple(dict.fromkeys((*first, *second)))
 
 
 def _same(one: str, other: str) -> bool:
