@@ -10,6 +10,7 @@ from mlflow_carbon.datasets.fingerprint import content_parts, fingerprint
 from mlflow_carbon.datasets.quality import Quality, inspect
 from mlflow_carbon.datasets.record import Fingerprint
 from mlflow_carbon.datasets.rows import Overlap, RowHashes, overlap, row_hashes
+from mlflow_carbon.datasets.tables import as_frame, as_table
 
 TRAINING = frozenset({"train", "training", "fit", "fine-tuning", "finetuning"})
 HELD_OUT = frozenset(
@@ -17,7 +18,7 @@ HELD_OUT = frozenset(
 )
 """Contexts MLflow's autologging and people use for data a model must not have seen."""
 
-MAX_USED = 16
+MAX_USED = 8
 """Datasets of one run whose rows are remembered."""
 
 
@@ -74,6 +75,9 @@ def examine(dataset: object, *, limit_bytes: int) -> Examination:
         parts = content_parts(dataset)
         data = parts.get("features", parts.get("features_data", parts.get("")))
         targets = parts.get("targets", parts.get("labels_data", getattr(dataset, "targets", None)))
+        table = as_table(data)
+        frame = as_frame(table) if table is not None else None
+        data = data if frame is None else frame  # turned into a frame once, not for each count
         rows = row_hashes(data)
         quality = inspect(data, hashes=rows, targets=targets)
     except (NoCanonicalForm, OSError, ValueError, TypeError, LookupError, RuntimeError) as error:

@@ -13,7 +13,7 @@ from typing import Any
 
 from mlflow_carbon.datasets.arrays import as_array
 from mlflow_carbon.datasets.rows import RowHashes
-from mlflow_carbon.datasets.tables import ArrowTable, HuggingFaceTable, PandasTable, as_table
+from mlflow_carbon.datasets.tables import as_frame, as_table
 
 MAX_CLASSES = 20
 MAX_COLUMNS = 1000
@@ -92,7 +92,7 @@ class Quality:
 def inspect(
     data: object, *, hashes: RowHashes | str = "", targets: object = None
 ) -> Quality | None:
-    """The counts of a frame or array; ``None`` for what has no rows and columns.
+    """The counts of a frame or array; ``None`` for what has no rows and columns, or is too large.
 
     ``targets`` is the name of the target column, or the targets themselves.
     """
@@ -127,12 +127,8 @@ def _frame(data: object) -> Any:
     import pandas as pd
 
     table = as_table(data)
-    if isinstance(table, PandasTable):
-        return table.frame
-    if isinstance(table, ArrowTable):
-        return table.table.to_pandas()
-    if isinstance(table, HuggingFaceTable):
-        return table.dataset.to_pandas()
+    if table is not None:
+        return as_frame(table)
     array = as_array(data)
     if array is None or array.ndim != 2:
         return None

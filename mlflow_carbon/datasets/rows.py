@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlflow_carbon.datasets.arrays import as_array
-from mlflow_carbon.datasets.tables import ArrowTable, HuggingFaceTable, PandasTable, as_table
+from mlflow_carbon.datasets.tables import Table, as_frame, as_table
 
 KEPT = 100_000
 """Rows remembered of one dataset (0.8 MB). Of a larger one those with the smallest numbers are kept: the
@@ -105,17 +105,12 @@ def _numbers(data: object) -> tuple[str, Any]:
     return f"array of {flat.shape[1]}", hashed.to_numpy()
 
 
-def _of_table(table: Any) -> tuple[str, Any]:
+def _of_table(table: Table) -> tuple[str, Any]:
     import pandas as pd
 
-    if table.size_bytes() > MAX_BYTES:
+    frame = as_frame(table) if table.size_bytes() <= MAX_BYTES else None
+    if frame is None:
         return "it is too large to compare rows", None
-    if isinstance(table, PandasTable):
-        frame = table.frame
-    elif isinstance(table, ArrowTable):
-        frame = table.table.to_pandas()
-    elif isinstance(table, HuggingFaceTable):
-        frame = table.dataset.to_pandas()
     if not frame.shape[1]:
         return "it has no columns to compare", None
     names = ", ".join(map(repr, frame.columns))

@@ -104,6 +104,9 @@ class HuggingFaceTable:
 
 Table = PandasTable | ArrowTable | HuggingFaceTable
 
+MAX_CONVERTED_BYTES = 2**27
+"""Of a table that is turned into a pandas frame: that takes several times its size in memory."""
+
 
 def as_table(data: Any) -> Table | None:
     """The table behind an object of a known library, or nothing."""
@@ -119,6 +122,16 @@ def as_table(data: Any) -> Table | None:
     if root == "datasets" and name == "Dataset":
         return HuggingFaceTable(data)
     return None
+
+
+def as_frame(table: Table) -> Any | None:
+    """The table as a pandas frame, or nothing when that would take too much memory."""
+    if isinstance(table, PandasTable):
+        return table.frame
+    if table.size_bytes() > MAX_CONVERTED_BYTES:
+        return None
+    held = table.table if isinstance(table, ArrowTable) else table.dataset
+    return held.to_pandas()
 
 
 def table_sha256(table: Table) -> str:

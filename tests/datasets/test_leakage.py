@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mlflow_carbon.datasets.examine import MAX_USED, Used, examine, leaks, remember
 from mlflow_carbon.datasets.rows import KEPT, RowHashes, overlap, row_hashes
+from mlflow_carbon.datasets.tables import MAX_CONVERTED_BYTES
 
 LIMIT = 2**30
 
@@ -165,6 +166,16 @@ def test_data_over_the_limit_is_fingerprinted_but_not_counted() -> None:
     assert seen.fingerprint.scope.startswith("sampled")
     assert seen.quality is None
     assert seen.rows == "it is over the size limit"
+
+
+def test_tables_of_other_libraries_are_counted_up_to_what_memory_allows() -> None:
+    small = pa.table({"a": [1, 1, None]})
+    assert examine(small, limit_bytes=LIMIT).quality.missing == {"a": 1}
+    large = pa.table({"a": np.zeros(MAX_CONVERTED_BYTES // 8 + 1)})
+    seen = examine(large, limit_bytes=LIMIT)
+    assert seen.fingerprint.scope == "full"
+    assert seen.quality is None
+    assert "too large" in seen.rows
 
 
 def test_odd_data_never_raises() -> None:
