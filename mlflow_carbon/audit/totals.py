@@ -127,7 +127,7 @@ class Totals:
         ).fetchall()
         nodes = {
             row[0]: Node(
-                row[1], moment(row[2]), moment(row[3]),
+                row[1], row[2], row[3],
                 None if row[5] is None else Range(*row[4:7]), row[7],
             )
             for row in rows
