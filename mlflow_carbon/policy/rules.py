@@ -59,7 +59,7 @@ class RuleReader:
         if len(self.problems.found) > before:
             return None
         texts = ("id", "title", "rationale", "remediation", "does_not_show")
-        if not all(text in taken.values for text in texts):
+        if not all(key in taken.values for key in (*texts, "severity", "scope")):
             return None
         return Rule(
             **{text: taken.values[text] for text in texts},

@@ -16,6 +16,8 @@ from mlflow_carbon.errors import Location, PolicyError, Problem
 
 LIMIT_BYTES = 2_000_000
 LIMIT_DEPTH = 40
+LIMIT_NODES = 100_000
+"""Values, keys and brackets; the largest shipped pack has some 5,000."""
 
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})\Z")
 _DECIMAL = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})?(?:\.[0-9]{0,30})?(?:[eE][-+]?[0-9]{1,3})?\Z")
@@ -105,6 +107,7 @@ class _Reader:
         self.problems: list[Problem] = []
         self._file = file
         self._start = Location(file, 1, 1)
+        self._nodes = 0
 
     def document(self, text: str) -> Node | None:
         self._events = yaml.parse(text, Loader=yaml.SafeLoader)
@@ -124,6 +127,9 @@ class _Reader:
         raise PolicyError([Problem(self._at(event), f"{message}.")])
 
     def _node(self, event: yaml.Event, depth: int) -> Node:
+        self._nodes += 1
+        if self._nodes > LIMIT_NODES:
+            self._refuse(event, f"more than {LIMIT_NODES:,} values in one file")
         if depth > LIMIT_DEPTH:
             self._refuse(event, f"nested deeper than {LIMIT_DEPTH} levels")
         if getattr(event, "anchor", None):
