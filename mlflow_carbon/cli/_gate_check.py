@@ -50,14 +50,14 @@ def check(
 
     Exit code: 0 it may be promoted, 1 it may not, 2 the policy is refused, 4 the evidence could not be read.
     """
-    from mlflow_carbon.gate.judge import judge
+    from mlflow_carbon.gate.judge import Sources, judge
 
     pack = gate_pack(policy)
     client = open_client(store, options["registry"])
     version = find_version(client, model)
     moment = datetime.now(timezone.utc) if as_of is None else as_of.replace(tzinfo=timezone.utc)
     with mlflow_errors(f"The evidence of {model} could not be read"):
-        verdict = judge(pack, client, client, version.name, version.version, moment)
+        verdict = judge(pack, Sources(client, client), version.name, str(version.version), moment)
     what = f"{version.name} version {version.version}"
     if options["junit"]:
         _junit(options["junit"], what, pack, verdict)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
@@ -58,6 +58,14 @@ class Runs(Protocol):
         """A page of runs."""
 
 
+@runtime_checkable
+class Families(Protocol):
+    """Runs that can be asked for a whole tree at once: a question for each run of it takes seconds."""
+
+    def descendants(self, top: Any, most: int) -> Iterable[Any]:
+        """Every run below a run, deleted ones included; may stop after more than ``most``."""
+
+
 class Registry(Protocol):
     """Where registered models are read."""
 
@@ -81,8 +89,12 @@ class Lineage:
     complete: bool
 
 
-def read_version(runs: Runs, registry: Registry, name: str, version: str) -> Evidence:
+def read_version(
+    runs: Runs, registry: Registry, name: str, version: str, *, whole: bool = True
+) -> Evidence:
     """All that is known about a version: its own facts, its training run's, its lineage's.
+
+    Without ``whole`` there are no ``lineage`` facts: the tree of runs is the costly part.
 
     ``members`` are ``datasets`` (of the training run), ``training_run`` (that run, or nothing) and
     ``lineage`` (every run behind the version).
@@ -95,7 +107,7 @@ def read_version(runs: Runs, registry: Registry, name: str, version: str) -> Evi
         model = registry.get_registered_model(name)
     except MlflowException as error:
         raise StoreError(f"model {name!r} version {version}: {error.message}") from error
-    lineage = trace(runs, registry, found)
+    lineage = trace(runs, registry, found, whole=whole)
     experiments = _ExperimentNames(runs)
     evidence = {
         run_id: run_evidence(run, experiments[run.info.experiment_id])
@@ -233,7 +245,7 @@ class _ExperimentNames(dict[str, str]):
         return self[experiment_id]
 
 
-def trace(runs: Runs, registry: Registry, version: Any) -> Lineage:
+def trace(runs: Runs, registry: Registry, version: Any, *, whole: bool = True) -> Lineage:
     """The training run, everything in its tree from the topmost parent down, and the evaluation runs."""
     run_id, model_id = _origin(registry, version)
     model = _logged_model(runs, model_id) if model_id else None
@@ -242,6 +254,8 @@ def trace(runs: Runs, registry: Registry, version: Any) -> Lineage:
     training = _run(runs, run_id)
     if training is None:
         return Lineage(None, {}, frozenset(), complete=True)
+    if not whole:
+        return Lineage(training, {training.info.run_id: training}, frozenset(), complete=False)
     found: dict[str, Any] = {}
     for run in _tree(runs, _topmost(runs, training)):
         found[run.info.run_id] = run
@@ -325,6 +339,10 @@ def _topmost(runs: Runs, run: Any) -> Any:
 
 def _tree(runs: Runs, top: Any) -> Iterator[Any]:
     """The run and all below it, deleted ones included: what they used was used for this model."""
+    if isinstance(runs, Families):
+        yield top
+        yield from runs.descendants(top, MAX_RUNS)
+        return
     todo, seen = [top], {top.info.run_id}
     while todo:
         run = todo.pop()

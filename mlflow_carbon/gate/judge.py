@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextvars
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,8 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 from mlflow.exceptions import MlflowException
 
-from mlflow_carbon.errors import CarbonError
-from mlflow_carbon.evidence.lineage import read_pair, read_version
+from mlflow_carbon.errors import CarbonError, StoreError
+from mlflow_carbon.evidence.lineage import pair_evidence, read_pair, read_version
 from mlflow_carbon.evidence.model import Evidence, SubjectKind
 from mlflow_carbon.gate.decision import Decision, decide
 from mlflow_carbon.gate.refusal import Violation, violations_of
@@ -37,16 +38,44 @@ class Verdict:
         return "overridden" if self.decision and self.decision.override else "allowed"
 
 
-def judge(
-    pack: Pack, runs: Any, registry: Any, name: str, version: str, as_of: datetime
-) -> Verdict:
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where evidence is read: runs, registry, and what the ledger knows.
+
+    ``promoted`` gives the version last promoted to an alias: taking the alias away beforehand must
+    not do away with the comparison.
+    """
+
+    runs: Any
+    registry: Any
+    promoted: Callable[[str, str], str | None] = lambda _name, _alias: None
+
+
+def judge(pack: Pack, sources: Sources, name: str, version: str, as_of: datetime) -> Verdict:
     """Read the evidence of a version and of its baselines, and decide."""
-    evidence = read_version(runs, registry, name, version)
+    # Every way to name a fact of the lineage has this in it; asking for too much is only slower.
+    whole = "lineage." in repr((pack.rules, pack.waivers))
+    evidence = read_version(sources.runs, sources.registry, name, version, whole=whole)
     aliases = {rule.baseline_alias for rule in pack.rules if rule.scope is SubjectKind.PAIR}
-    pairs = [read_pair(runs, registry, evidence, alias) for alias in sorted(aliases)]
+    pairs = [_against(sources, evidence, name, alias) for alias in sorted(aliases)]
     decision = decide(pack, evidence, as_of, tuple(pair for pair in pairs if pair is not None))
     found = () if decision.allowed else violations_of(decision)
-    return Verdict((*_foreign_files(runs, evidence), *found), decision)
+    return Verdict((*_foreign_files(sources.runs, evidence), *found), decision)
+
+
+def _against(sources: Sources, evidence: Evidence, name: str, alias: str) -> Evidence | None:
+    """The version against the one behind the alias; where the alias is gone, against the last behind it."""
+    pair = read_pair(sources.runs, sources.registry, evidence, alias)
+    if pair is not None or alias in sources.registry.get_registered_model(name).aliases:
+        return pair
+    last = sources.promoted(name, alias)
+    if last is None or f"{name}/{last}" == evidence.subject.key:
+        return None
+    try:
+        baseline = read_version(sources.runs, sources.registry, name, last)
+    except StoreError:  # that version was deleted
+        return None
+    return pair_evidence(evidence, baseline, alias)
 
 
 def _foreign_files(runs: Any, evidence: Evidence) -> tuple[Violation, ...]:
@@ -96,7 +125,7 @@ class Bench:
         self._threads: concurrent.futures.ThreadPoolExecutor | None = None
 
     def ask(
-        self, rulebook: Rulebook, runs: Any, registry: Any, name: str, version: str, as_of: datetime
+        self, rulebook: Rulebook, sources: Sources, name: str, version: str, as_of: datetime
     ) -> Verdict:
         """The verdict; whatever goes wrong on the way is a reason to stay closed."""
         if rulebook.pack is None:
@@ -106,7 +135,7 @@ class Bench:
         # The request's own context goes along: MLflow finds the workspace in it.
         context = contextvars.copy_context()
         waiting = self._threads.submit(
-            context.run, judge, rulebook.pack, runs, registry, name, version, as_of
+            context.run, judge, rulebook.pack, sources, name, version, as_of
         )
         try:
             return waiting.result(self._deadline_s)

@@ -12,7 +12,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from mlflow_carbon.errors import OutputError, SettingsError
-from mlflow_carbon.gate.judge import Bench, Verdict
+from mlflow_carbon.gate.families import with_families
+from mlflow_carbon.gate.judge import Bench, Sources, Verdict
 from mlflow_carbon.gate.protection import Protection
 from mlflow_carbon.gate.record import Record
 from mlflow_carbon.gate.refusal import Refusal, Violation, violations_of
@@ -71,7 +72,8 @@ class Keeper:
         """
         rulebook = self.rulebook
         if self._record is None:
-            self._pass(rulebook, promotion, self._ask(rulebook, registry, promotion))
+            sources = Sources(self._runs(), registry)
+            self._pass(rulebook, promotion, self._ask(rulebook, sources, promotion))
             return promotion.write()
         try:
             with self._record.turn():
@@ -92,17 +94,18 @@ class Keeper:
     def _promote(
         self, record: Record, rulebook: Rulebook, registry: Any, promotion: Promotion
     ) -> Any:
-        verdict = self._ask(rulebook, registry, promotion)
+        sources = Sources(self._runs(), registry, record.promoted)
+        verdict = self._ask(rulebook, sources, promotion)
         if verdict.violations:
             self.note("refused", promotion.action, promotion, verdict)
             self._pass(rulebook, promotion, verdict)
         record.add(verdict.outcome, _entry(rulebook, promotion.action, promotion, verdict))
         try:
             done = promotion.write()
-        except MlflowException as error:
-            self.note("failed", f"{promotion.action}: {error.message}", promotion, verdict)
+        except MlflowException:
+            self.note("failed", promotion.action, promotion, verdict)
             raise
-        again = self._ask(self.rulebook, registry, promotion)
+        again = self._ask(self.rulebook, sources, promotion)
         if again.violations:
             promotion.undo(done)
             self.note("withdrawn", promotion.action, promotion, again)
@@ -134,11 +137,9 @@ class Keeper:
         except OutputError as error:
             _log.error("%s", error)
 
-    def _ask(self, rulebook: Rulebook, registry: Any, promotion: Promotion) -> Verdict:
+    def _ask(self, rulebook: Rulebook, sources: Sources, promotion: Promotion) -> Verdict:
         now = datetime.now(timezone.utc)
-        return self._bench.ask(
-            rulebook, self._runs(), registry, promotion.name, promotion.version, now
-        )
+        return self._bench.ask(rulebook, sources, promotion.name, promotion.version, now)
 
     def _pass(self, rulebook: Rulebook, promotion: Promotion, verdict: Verdict) -> None:
         if verdict.violations:
@@ -149,10 +150,10 @@ class Keeper:
         if is_server_process():
             from mlflow.server.handlers import _get_tracking_store
 
-            return _get_tracking_store()
+            return with_families(_get_tracking_store())
         from mlflow.tracking._tracking_service.utils import _get_store
 
-        return _get_store(self._tracking_uri)
+        return with_families(_get_store(self._tracking_uri))
 
 
 def _deadline_s() -> float:

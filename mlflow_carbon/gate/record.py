@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_carbon.errors import OutputError
-from mlflow_carbon.evidence.ledger import Ledger
+from mlflow_carbon.evidence.ledger import Chain, Ledger
 from mlflow_carbon.gate import caller
 
 
@@ -43,6 +43,10 @@ class Record:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
+    def promoted(self, name: str, alias: str) -> str | None:
+        """The version last promoted to the alias; ``None`` when the ledger knows of none."""
+        return next(promotions(self.ledger.read(), name, alias), None)
+
     def add(self, outcome: str, said: Mapping[str, Any]) -> None:
         """Enter who asked for what and how it went.
 
@@ -59,6 +63,19 @@ class Record:
             "workspace": _workspace(),
         }
         self.ledger.append(entry, datetime.now(timezone.utc))
+
+
+def promotions(chain: Chain, name: str, alias: str) -> Iterator[str]:
+    """The versions that were promoted to the alias and not taken back at once, the last one first."""
+    action = f"Alias '{alias}' for '{name}' version "  # as GateMixin words it
+    undone = False
+    for entry in reversed(chain.entries):
+        if not str(entry.said.get("action", "")).startswith(action):
+            continue
+        outcome = entry.said.get("outcome")
+        if outcome in ("allowed", "overridden") and not undone:
+            yield str(entry.said["version"])
+        undone = outcome in ("withdrawn", "failed")
 
 
 def _workspace() -> str:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from mlflow_carbon.evidence.ledger import Chain, Ledger
+from mlflow_carbon.gate.record import promotions
 from mlflow_carbon.gate.served import Served, Standing, standing, versions
 from mlflow_carbon.policy.model import Pack
 
@@ -15,16 +16,9 @@ def fallback(pack: Pack, client: Any, fallen: Served, chain: Chain, as_of: datet
 
     First those that were promoted to this alias before, the last one first; then older versions, newest first.
     """
-    action = f"Alias '{fallen.alias}' for '{fallen.name}' version "
-    promoted = [
-        str(entry.said["version"])
-        for entry in reversed(chain.entries)
-        if entry.said.get("outcome") in ("allowed", "overridden")
-        and str(entry.said.get("action", "")).startswith(action)
-    ]
     there = [str(one.version) for one in versions(client, fallen.name)]
     older = [version for version in there if int(version) < int(fallen.version)]
-    for version in dict.fromkeys([*promoted, *older]):
+    for version in dict.fromkeys([*promotions(chain, fallen.name, fallen.alias), *older]):
         candidate = Served(fallen.name, version, fallen.through, fallen.alias)
         tried = version != fallen.version and version in there
         if tried and standing(pack, client, candidate, as_of).stands:

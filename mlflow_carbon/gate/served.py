@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_carbon.errors import CarbonError
 from mlflow_carbon.gate import manifest
-from mlflow_carbon.gate.judge import Verdict, judge
+from mlflow_carbon.gate.judge import Sources, Verdict, judge
 from mlflow_carbon.gate.protection import Protection
 from mlflow_carbon.gate.refusal import Violation
 from mlflow_carbon.policy.model import Pack
@@ -86,7 +86,7 @@ def versions(client: Any, name: str) -> list[Any]:
 def standing(pack: Pack, client: Any, what: Served, as_of: datetime) -> Standing:
     """Put the policy to the version again and compare its files with the approved ones."""
     try:
-        verdict = judge(pack, client, client, what.name, what.version, as_of)
+        verdict = judge(pack, Sources(client, client), what.name, what.version, as_of)
     except (MlflowException, CarbonError, OSError) as error:
         verdict = Verdict(
             (_violation("GATE-EVIDENCE", f"The evidence could not be read: {error}"),)

@@ -56,3 +56,18 @@ def write(folder: Path, text: str = REVIEWED) -> Path:
     path = folder / "gate.yaml"
     path.write_text(text)
     return path
+
+
+NO_WORSE = """\
+  - id: REV-004
+    title: The version is no worse than the champion
+    severity: critical
+    scope: pair
+    baseline: champion
+    rationale: Nobody should lose quality unnoticed.
+    controls: [{ref: nist-ai-rmf/MEASURE-4.3, relation: supports}]
+    assert: {metric: accuracy, at_least: {baseline.metric: accuracy}}
+    finding: "Accuracy is {metric:accuracy}; the champion has {baseline.metric:accuracy}."
+    remediation: Keep the champion.
+    does_not_show: That accuracy is what matters.
+"""
