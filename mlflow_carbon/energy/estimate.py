@@ -20,6 +20,8 @@ MODEL_ERROR = 0.4
 """Relative: estimators against external meters were up to 40 % off (Fischer, arXiv:2509.22092)."""
 _NOTE = "model: +/-40 % on top of the range of the data sheets (arXiv:2509.22092)"
 GB = 1e9
+_MEMORY_NS = 5_000_000_000
+"""Memory in use is asked for this often: it moves slowly and costs little energy."""
 
 
 class CpuModel:
@@ -100,12 +102,17 @@ class DramModel:
             max_power_w=self._w_per_gb.high * total_bytes / GB,
         )
         self._last: tuple[int, float, float] | None = None
+        self._asked_ns = 0
         self._energy = self._own = Range(0.0, 0.0, 0.0)
 
     def read(self) -> Reading | Gap:
         """Joules of all memory, and of what the process tree keeps resident."""
         now_ns = time.monotonic_ns()
-        least, most = (size / GB for size in self._tree.memory_bytes())
+        if self._last is None or now_ns - self._asked_ns >= _MEMORY_NS:
+            least, most = (size / GB for size in self._tree.memory_bytes())
+            self._asked_ns = now_ns
+        else:
+            _, least, most = self._last
         if self._last is not None:
             last_ns, last_least, last_most = self._last
             wall_s = (now_ns - last_ns) / 1e9

@@ -16,6 +16,7 @@ from mlflow_carbon.energy.ledger import RunEnergy
 from mlflow_carbon.energy.meter import Gap, Meter, Reading, Unmeasured
 
 PERIOD_S = 1.0
+_UNTIL_WOKEN_S = 3600.0
 PATIENCE_S = 0.02
 """How long the end of a run waits for a meter that can hang."""
 
@@ -26,7 +27,7 @@ class _Group:
     def __init__(self, sampler: Sampler, meters: Sequence[Meter], name: str) -> None:
         self.meters, self.name = meters, name
         self.wake = threading.Event()
-        self.done_ns = 0
+        self.done_ns = time.monotonic_ns()
         """Every reading asked for before this moment has been delivered."""
         self._sampler = sampler
         self._reading = threading.Lock()
@@ -41,9 +42,10 @@ class _Group:
 
     def _run(self) -> None:
         while (delay_s := self._sampler.delay_s(self)) is not None:
-            self.wake.wait(delay_s if delay_s > 0 else None)
+            woken = self.wake.wait(delay_s)
             self.wake.clear()
-            if self._sampler.busy():
+            # Others read too (an account every second): then this thread has nothing to do yet.
+            if self._sampler.busy() and (woken or not self._sampler.delay_s(self)):
                 self.read()
 
     def read(self) -> None:
@@ -159,10 +161,13 @@ class Sampler:
         return len(self._book) > 0
 
     def delay_s(self, group: _Group) -> float | None:
-        """How long the group's thread sleeps; 0: until it is woken; ``None``: it ends."""
+        """How long until the group is to be read, counted from its last reading; ``None``: never again."""
         if self._stopped:
             return None
-        return self._book.delay_s(group.meters, time.monotonic_ns()) if self.busy() else 0.0
+        if not self.busy():
+            return _UNTIL_WOKEN_S
+        now_ns = time.monotonic_ns()
+        return max(0.0, self._book.delay_s(group.meters, now_ns) - (now_ns - group.done_ns) / 1e9)
 
     def take(self, meter: Meter, reading: Reading | Gap) -> None:
         """Put a reading on the book."""

@@ -36,7 +36,7 @@ class Ours:
         account = self.sampler.close(name)
         for part in account.components:
             if part.component.value == self.component:
-                energy = part.attributed_j
+                energy = part.attributed_j if self.component == "gpu" else part.boundary_j
                 told = {"low": energy.low, "high": energy.high, "coverage": part.coverage}
                 return {**told, "joules": energy.mid, "label": part.method.value}
         reasons = [p.reason for p in account.unmeasured if p.component.value == self.component]
@@ -138,17 +138,19 @@ class MlflowMetrics:
         mlflow.set_system_metrics_sampling_interval(job.get("period_s", 10))
 
     def start(self, name: str) -> None:
-        self.began = time.monotonic()
         self.run = self.mlflow.start_run(nested=True, log_system_metrics=True)
+        self.began = time.monotonic()
 
     def stop(self, name: str) -> dict[str, Any]:
-        self.mlflow.end_run()
         seconds = time.monotonic() - self.began
+        self.mlflow.end_run()
         client = self.mlflow.MlflowClient()
-        points = client.get_metric_history(self.run.info.run_id, "system/gpu_0_power_usage_watts")
-        if not points:
-            return {"joules": None, "label": "no point logged"}
-        return {"joules": sum(p.value for p in points) / len(points) * seconds, "label": ""}
+        joules = 0.0
+        for metric in client.get_run(self.run.info.run_id).data.metrics:
+            if metric.startswith("system/gpu_") and metric.endswith("_power_usage_watts"):
+                points = client.get_metric_history(self.run.info.run_id, metric)
+                joules += sum(point.value for point in points) / len(points) * seconds
+        return {"joules": joules or None, "label": "no point logged"}
 
 
 class MlflowRun(MlflowMetrics):
