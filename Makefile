@@ -1,6 +1,6 @@
 # `make demo` shows the whole product; `make test` passes the tests. Both set up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help setup pango demo test test-mlflow check format examples bench wheel wheel-check clean
+.PHONY: help setup pango demo test test-mlflow check format examples bench bench-audit wheel wheel-check clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -38,10 +38,13 @@ format: $(READY) ## Format the code
 	$(BIN)/ruff format .
 
 examples: $(READY) pango ## Run every example
-	$(BIN)/pytest tests/examples
+	$(BIN)/pytest tests/e2e
 
 bench: $(READY) ## Run the benchmarks (minutes)
 	for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+bench-audit: $(READY) ## Audits of 1 k, 100 k and 1 M runs beside search_runs (an hour, 12 GB)
+	$(BIN)/python tests/benchmarks/bench_audit.py --runs 1000,100000,1000000 --postgresql
 
 wheel: $(READY) ## Build the wheel into dist/
 	rm -rf dist
