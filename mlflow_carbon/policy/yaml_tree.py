@@ -20,7 +20,9 @@ LIMIT_NODES = 100_000
 """Values, keys and brackets; the largest shipped pack has some 5,000."""
 
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})\Z")
-_DECIMAL = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})?(?:\.[0-9]{0,30})?(?:[eE][-+]?[0-9]{1,3})?\Z")
+_DECIMAL = re.compile(
+    r"[-+]?(?:(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][-+]?[0-9]{1,3})?\Z"
+)
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 
@@ -41,7 +43,7 @@ class Scalar:
             return _WORDS[self.text]
         if _INTEGER.match(self.text):
             return int(self.text)
-        if any(digit in self.text for digit in "0123456789") and _DECIMAL.match(self.text):
+        if _DECIMAL.match(self.text):
             number = float(self.text)
             return number if abs(number) != float("inf") else self.text
         return self.text

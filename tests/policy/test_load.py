@@ -82,10 +82,23 @@ def test_a_wrong_condition_is_refused_with_what_is_wrong(
 
 
 def test_the_yaml_surprises_of_old_do_not_apply(pack_of: PackOf) -> None:
-    body = "assert: {tag: country, one_of: [NO, on, yes, 010, 12:30:45, 1_000, 0x10, 2026-01-01, 3.5, 7]}"
+    body = "assert: {tag: country, one_of: [NO, on, yes, 010, 12:30:45, 1_000, 0x10, 2026-01-01, E1, ., 1e999, 3.5, .5, 1., 7]}"
     condition = pack_of(policy_text(body)).rules[0].condition
     assert isinstance(condition, Compare)
-    expected = ("NO", "on", "yes", "010", "12:30:45", "1_000", "0x10", "2026-01-01", 3.5, 7)
+    texts = [
+        "NO",
+        "on",
+        "yes",
+        "010",
+        "12:30:45",
+        "1_000",
+        "0x10",
+        "2026-01-01",
+        "E1",
+        ".",
+        "1e999",
+    ]
+    expected = (*texts, 3.5, 0.5, 1.0, 7)
     assert condition.operand == expected
 
 
