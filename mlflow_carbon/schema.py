@@ -137,3 +137,13 @@ class RegistryTag:
     RISK_TIER = "risk_tier"
     ATTESTATION_PREFIX = "mlflow_carbon.attestation."
     """+ statement: JSON of an attestation, on a model version."""
+
+
+class AuditTag:
+    """Tags of the experiment that audits are put on record in, and of its runs."""
+
+    EXPERIMENT = "mlflow_carbon.audits"
+    """On the experiment: an audit never reads it."""
+    KEY = "mlflow_carbon.audit.key"
+    """Audits with one key asked the same question."""
+    AS_OF = "mlflow_carbon.audit.as_of"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from mlflow_carbon.audit.baseline import Comparison, Past
 from mlflow_carbon.audit.finding import Finding
 from mlflow_carbon.evidence.model import Attestation
 from mlflow_carbon.evidence.sealed import SealCheck
@@ -136,6 +137,10 @@ class Audit:
     """Counted in ``rules`` but not in ``findings``: an audit of very many runs lists the worst."""
     datasets_left_out: int = 0
     """The same for ``datasets``: the most used are listed."""
+    change: Comparison | None = None
+    """Against an earlier audit; ``None``: none was given."""
+    past: tuple[Past, ...] = ()
+    """Earlier audits that asked the same, oldest first."""
     seals: tuple[SealCheck, ...] | None = None
     """Each run read against its seal; ``None``: the seals were not looked at."""
 

@@ -65,6 +65,8 @@ def _moment(context: click.Context, parameter: click.Parameter, text: str | None
 @click.option("--format", "formats", default=_DEFAULT_FORMATS, show_default=True, callback=_formats, help="Report formats with commas between: pdf, html, json, csv, sarif, junit, oscal, markdown.")  # fmt: skip
 @click.option("--look", "look_file", type=click.Path(path_type=Path, dir_okay=False), help="YAML file with the report's language, logo, colour and classification.")  # fmt: skip
 @click.option("--seals", "with_seals", is_flag=True, help="Compare every run with its seal: one more read for each run.")  # fmt: skip
+@click.option("--compare", metavar="REPORT", help="Compare with an earlier report.json, or with the `last` audit on record.")  # fmt: skip
+@click.option("--record", "on_record", is_flag=True, help="Put the audit on record in the store, in an experiment of its own.")  # fmt: skip
 @click.option("--as-of", callback=_moment, metavar="DATE", help="Audit as of this moment (UTC); default: now.")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Exit with 3 when evidence is missing or not all could be read.")  # fmt: skip
 @click.option("--fail-on", type=click.Choice(SEVERITIES), default="low", show_default=True, help="Exit with 1 only when a rule of this severity or worse failed.")  # fmt: skip
@@ -80,8 +82,11 @@ def command(
 ) -> None:
     """Check runs, datasets and models against policies and write the report."""
     ensure_room(out, _ROOM_BYTES)
+    if rest["on_record"] and "json" not in formats:
+        formats = (*formats, "json")  # what the next audit compares with
     from mlflow_carbon.audit.assess import run_audit  # imports MLflow: some seconds
     from mlflow_carbon.audit.select import AuditRequest
+    from mlflow_carbon.cli._history import compared, key_of, record
     from mlflow_carbon.cli._summary import print_summary
     from mlflow_carbon.evidence.store import Query
     from mlflow_carbon.policy.load import load_pack
@@ -109,10 +114,16 @@ def command(
         audit = run_audit(request, as_of, progress)
         if rest["with_seals"]:
             audit = _with_seals(audit, store, progress)
+        key = key_of(audit, query)
+        if rest["compare"]:
+            audit = compared(audit, str(rest["compare"]), key, store)
         progress("Writing the report", 0, None)
         with whole_or_nothing(out) as partial:
             written = write_reports(audit, partial, formats, look=look)
-    print_summary(audit, {name: out / path.name for name, path in written.items()})
+    files = {name: out / path.name for name, path in written.items()}
+    print_summary(audit, files)
+    if rest["on_record"]:
+        click.echo(f"On record: {record(audit, [*files.values()], key, store)}.")
     if "pdf" in formats and "pdf" not in written:
         click.echo(f"No PDF: {pango_problem()}", err=True)
     sys.exit(exit_code(audit, strict=bool(rest["strict"]), fail_on=str(rest["fail_on"])))

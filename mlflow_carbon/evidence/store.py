@@ -26,7 +26,7 @@ from mlflow_carbon.evidence.address import probe, redacted, without_secrets
 from mlflow_carbon.evidence.facts import run_evidence
 from mlflow_carbon.evidence.model import Evidence, Fact
 from mlflow_carbon.evidence.trees import moment_of, text
-from mlflow_carbon.schema import Tag
+from mlflow_carbon.schema import AuditTag, Tag
 
 _PAGE = 1_000
 UNNAMED_DATASET = "dataset"
@@ -100,7 +100,11 @@ class Store:
             StoreError: one of them does not exist; names similar ones.
         """
         with _told(self._uri):
-            known = {one.experiment_id: one.name for one in self._pages("search_experiments")}
+            known = {
+                one.experiment_id: one.name
+                for one in self._pages("search_experiments")
+                if AuditTag.EXPERIMENT not in one.tags  # audits on record are not what is audited
+            }
         if not query.experiments:
             return known
         by_name = {name: experiment_id for experiment_id, name in known.items()}

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
+from mlflow_carbon.audit.baseline import OPEN, Comparison
 from mlflow_carbon.audit.finding import Finding
 from mlflow_carbon.audit.summary import Audit, DatasetRow, EnergyAccount, RuleSummary, RunEnergyRow
 from mlflow_carbon.evidence.model import Attestation
@@ -58,12 +59,13 @@ def as_data(audit: Audit) -> dict[str, Any]:
         "states": {state.value: audit.count(state) for state in State},
         "rules": [_rule(summary) for summary in audit.rules],
         "findings_left_out": audit.findings_left_out,
-        "findings": [_finding(finding) for finding in audit.findings],
+        "findings": [_finding(finding, audit) for finding in audit.findings],
         "energy": _energy(audit.energy),
         "datasets_left_out": audit.datasets_left_out,
         "datasets": [_dataset(row) for row in audit.datasets],
         "attestations": [_attestation(subject, given) for subject, given in audit.attestations],
         "unused_waivers": list(audit.unused_waivers),
+        "change": _change(audit.change),
         "seals": None if audit.seals is None else [_seal(check) for check in audit.seals],
     }
 
@@ -133,7 +135,7 @@ def _rule(summary: RuleSummary) -> dict[str, Any]:
     }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding(finding: Finding, audit: Audit) -> dict[str, Any]:
     return {
         "identity": finding.identity,
         "rule": finding.rule_id,
@@ -148,6 +150,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "underlying": None if finding.underlying is None else finding.underlying.value,
         "message": finding.message,
         "waiver": finding.waiver,
+        "open_since": _moment(_open_since(finding, audit)),
         "observations": [
             {
                 "fact": seen.fact,
@@ -158,6 +161,28 @@ def _finding(finding: Finding) -> dict[str, Any]:
             }
             for seen in finding.observations
         ],
+    }
+
+
+def _open_since(finding: Finding, audit: Audit) -> datetime | None:
+    """By this audit or, where an earlier one was given, by that; ``None`` for what is not open."""
+    if finding.state not in OPEN:
+        return None
+    if audit.change is None:
+        return audit.as_of
+    return audit.change.open_since.get(finding.identity, audit.as_of)
+
+
+def _change(change: Comparison | None) -> dict[str, Any] | None:
+    if change is None:
+        return None
+    return {
+        "earlier": _moment(change.earlier),
+        "new": len(change.new),
+        "remaining": len(change.remaining),
+        "resolved": change.resolved,
+        "oldest": _moment(change.oldest),
+        "complete": change.complete,
     }
 
 

@@ -11,6 +11,7 @@ from collections import Counter
 from typing import Any
 from urllib.parse import quote
 
+from mlflow_carbon.audit.baseline import OPEN
 from mlflow_carbon.audit.finding import Finding
 from mlflow_carbon.audit.summary import Audit, RuleSummary
 from mlflow_carbon.policy.model import Pack, Severity, State
@@ -57,6 +58,8 @@ def render(audit: Audit) -> bytes:
                     ),
                 }
             ]
+        if audit.change is not None and finding.state in OPEN:
+            result["baselineState"] = "new" if finding.identity in audit.change.new else "unchanged"
         results.append(result)
     run = {
         "tool": {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from mlflow_carbon.audit.baseline import Past
 from mlflow_carbon.evidence.model import SubjectKind
 from mlflow_carbon.policy.model import Gate, Pack, Severity, State
 from mlflow_carbon.report import charts
@@ -28,6 +31,8 @@ from mlflow_carbon.report.parts.coverage import coverages, sentence
 from mlflow_carbon.report.shown import name, shown
 
 TOP = 5
+TREND = 4
+"""Earlier audits in the drawing."""
 _UNMET = (State.FAIL, *UNDECIDED)
 _OF_VERSIONS = {SubjectKind.MODEL_VERSION, SubjectKind.PAIR}
 
@@ -39,8 +44,8 @@ def cover(c: Context) -> Cover:
     facts = [
         (t("cover.as_of"), line(Strong(c.moment(audit.as_of)))),
         (t("cover.store"), line(Code(name(chosen.store)))),
-        (t("cover.experiments"), line(c.listed(name(e) for e in chosen.experiments[:6]))),
-        (t("cover.models"), line(c.listed(name(m) for m in chosen.models[:6]))),
+        (t("cover.experiments"), line(_restricted(c, chosen.experiments[:6]))),
+        (t("cover.models"), line(_restricted(c, chosen.models[:6]))),
         (t("cover.period"), line(_period(c))),
         (
             t("cover.runs"),
@@ -57,7 +62,8 @@ def cover(c: Context) -> Cover:
     return Cover(
         kicker=t("document.kicker"),
         title=t("document.title"),
-        subtitle=c.listed(name(e) for e in (chosen.experiments[:3] or chosen.models[:3])),
+        subtitle=", ".join(map(name, chosen.experiments[:3] or chosen.models[:3]))
+        or name(chosen.store),
         facts=Facts(tuple(facts)),
         notice=(
             Callout(t("cover.is_heading"), tuple(line(t(f"cover.is_{n}")) for n in (1, 2, 3))),
@@ -66,6 +72,11 @@ def cover(c: Context) -> Cover:
             ),
         ),
     )
+
+
+def _restricted(c: Context, names: Sequence[str]) -> str:
+    """The names asked for; none given means all."""
+    return ", ".join(map(name, names)) or c.t("all")
 
 
 def _period(c: Context) -> str:
@@ -113,8 +124,47 @@ def summary(c: Context) -> tuple[Block, ...]:
         Heading(line(t("summary.gate_heading"))),
         *_gates(c),
         Heading(line(t("summary.change_heading"))),
-        Paragraph(line(t("summary.change_none"))),
+        Paragraph(line(_change(c))),
+        *_trend(c),
     )
+
+
+def _change(c: Context) -> str:
+    t, change = c.t, c.audit.change
+    if change is None:
+        return t("summary.change_none")
+    told = t(
+        "summary.change",
+        earlier=c.moment(change.earlier),
+        new=len(change.new),
+        remaining=len(change.remaining),
+        resolved=change.resolved,
+    )
+    if change.oldest is not None:
+        days = (c.audit.as_of - change.oldest).days
+        told += " " + t("summary.oldest", days, since=c.moment(change.oldest))
+    return told if change.complete else f"{told} {t('summary.change_part')}"
+
+
+def _trend(c: Context) -> tuple[Figure, ...]:
+    """Answers by state in each audit that asked the same, this one last."""
+    if not c.audit.past:
+        return ()
+    now = Past(c.audit.as_of, {state: c.audit.count(state) for state in State})
+    rows, told = [], []
+    for past in (*c.audit.past[-TREND:], now):
+        segments = tuple((state.value, float(past.counts.get(state, 0))) for state in State)
+        day, total = past.as_of.date().isoformat(), sum(past.counts.values())
+        rows.append(charts.Bar(day, segments, c.t.number(total)))
+        seen = ", ".join(f"{past.counts[s]} {c.state(s).word}" for s in State if past.counts.get(s))
+        told.append(f"{day}: {seen}")
+    title = c.t("summary.trend")
+    legend = {
+        s.value: c.state(s).word
+        for s in State
+        if any(b.segments[list(State).index(s)][1] for b in rows)
+    }
+    return (Figure("trend", title, charts.bars(rows, legend), f"{title}. {'. '.join(told)}."),)
 
 
 def states_chart(c: Context) -> Figure:
@@ -213,9 +263,9 @@ def scope(c: Context) -> tuple[Block, ...]:
     failed = len(chosen.failed_to_read)
     facts = Facts((
         (t("scope.store"), line(Code(name(chosen.store)))),
-        (t("scope.experiments"), line(c.listed(name(e) for e in chosen.experiments))),
+        (t("scope.experiments"), line(_restricted(c, chosen.experiments))),
         (t("scope.filter"), line(Code(shown(chosen.filter, 300))) if chosen.filter else line(t("none"))),
-        (t("scope.models"), line(c.listed(name(m) for m in chosen.models))),
+        (t("scope.models"), line(_restricted(c, chosen.models))),
         (t("scope.read"), line(t("scope.read_value", read=chosen.runs_read, selected=chosen.runs_selected, failed=failed))),
         (t("scope.period"), line(_period(c))),
         (t("scope.zone"), line(t("scope.zone_value"))),

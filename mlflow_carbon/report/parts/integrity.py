@@ -57,6 +57,14 @@ def _seals(c: Context) -> tuple[Block, ...]:
         )
         for seal in Seal
     )
+    if left_out := c.audit.energy.rows_left_out:
+        every = t("summary.counted", left_out + len(checks))
+        rows += (
+            (
+                t("integrity.not_compared"),
+                line(t("integrity.not_compared_value", left_out, all=every)),
+            ),
+        )
     touched = [check for check in checks if check.changes]
     touched.sort(key=lambda check: (check.seal is not Seal.ALTERED, check.run_id))
     if not touched:

@@ -1,0 +1,96 @@
+"""``audit --compare`` and ``--record``: the last audit and the next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mlflow_carbon
+from mlflow_carbon.audit.baseline import Earlier, Past, compare, read_report
+from mlflow_carbon.audit.summary import Audit
+from mlflow_carbon.errors import DataError, StoreError
+from mlflow_carbon.policy.model import State
+from mlflow_carbon.units import G_PER_KG, kwh
+
+if TYPE_CHECKING:
+    from mlflow_carbon.evidence.history import History
+
+LAST = "last"
+
+
+def key_of(audit: Audit, query: object) -> str:
+    """What the audit asked: the same policies of the same selection."""
+    from mlflow_carbon.evidence.history import audit_key
+
+    return audit_key([sorted(pack.id for pack in audit.packs), str(query)])
+
+
+def compared(audit: Audit, given: str, key: str, store: str) -> Audit:
+    """The audit with its comparison to an earlier report: a file, or ``last`` on record.
+
+    Raises:
+        DataError: the file is no report of ours.
+        StoreError: no audit that asked the same is on record.
+    """
+    if given != LAST:
+        return _with(audit, read_report(_read(Path(given)), given), ())
+    from mlflow_carbon.evidence.history import History
+
+    history = History(store)
+    past = [one for one in history.past(key) if one.as_of < audit.as_of]
+    if not past:
+        raise StoreError(
+            f"{history.shown}: no earlier audit with these policies and this selection is on record. "
+            "Make the first one with --record and without --compare."
+        )
+    figures = tuple(
+        Past(one.as_of, {State(name): n for name, n in one.counts.items()}) for one in past
+    )
+    return _with(audit, read_report(history.report(past[-1]), LAST), figures)
+
+
+def _with(audit: Audit, earlier: Earlier, past: tuple[Past, ...]) -> Audit:
+    change = compare(audit.findings, audit.findings_left_out, earlier)
+    return replace(audit, change=change, past=past)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}.") from None
+
+
+def record(audit: Audit, files: Sequence[Path], key: str, store: str) -> str:
+    """Put the audit on record in the store it audited; answers with where.
+
+    Raises:
+        StoreError: the store refuses.
+    """
+    from mlflow_carbon.evidence.history import EXPERIMENT, AuditRecord, History
+
+    mlflow_carbon.disable()  # an audit is no training
+    history: History = History(store)
+    account = audit.energy
+    figures = {"runs": float(audit.selection.runs_read)}
+    if account.total_j is not None:
+        figures["energy_kwh"] = kwh(account.total_j.mid)
+    if account.emissions_g is not None:
+        figures["emissions_kg"] = account.emissions_g.mid / G_PER_KG
+    run_id = history.record(
+        AuditRecord(
+            key=key,
+            as_of=audit.as_of,
+            counts={state.value: audit.count(state) for state in State},
+            figures=figures,
+            tags={
+                "policies": ", ".join(
+                    f"{pack.id} {pack.version} {pack.sha256}" for pack in audit.packs
+                )
+            },
+            files=files,
+        )
+    )
+    return f"experiment {EXPERIMENT!r}, run {run_id}"

@@ -1,0 +1,85 @@
+"""Audits on record in MLflow: found by staff, known to the next audit, never audited themselves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from mlflow import MlflowClient
+
+from mlflow_carbon.cli.audit import command
+from mlflow_carbon.errors import DataError, StoreError
+from mlflow_carbon.evidence.history import EXPERIMENT
+from mlflow_carbon.evidence.store import Query, open_store
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("history")
+    address = f"sqlite:///{folder / 'mlflow.db'}"
+    client = MlflowClient(address)
+    experiment = client.create_experiment("work", artifact_location=(folder / "work").as_uri())
+    # Where a server would keep them; the default of a bare SQLite store is the working directory.
+    client.create_experiment(
+        EXPERIMENT,
+        artifact_location=(folder / "audits").as_uri(),
+        tags={"mlflow_carbon.audits": "true"},
+    )
+    for number in range(3):
+        run = client.create_run(experiment, run_name=f"run-{number}")
+        client.log_metric(run.info.run_id, "accuracy", 0.9)
+        client.set_terminated(run.info.run_id)
+    return address
+
+
+def _audit(uri: str, out: Path, *more: str) -> dict[str, object]:
+    arguments = ["--store", uri, "--out", str(out), "--format", "json", "--fail-on", "never", *more]
+    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    data: dict[str, object] = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    return data | {"output": result.output}
+
+
+def test_the_second_audit_is_compared_with_the_first_on_record(uri: str, tmp_path: Path) -> None:
+    first = _audit(uri, tmp_path, "--record", "--as-of", "2099-01-01")
+    assert first["change"] is None
+    assert "On record: experiment" in str(first["output"])
+    second = _audit(uri, tmp_path, "--record", "--compare", "last", "--as-of", "2099-01-08")
+    change = second["change"]
+    assert isinstance(change, dict)
+    assert change["new"] == change["resolved"] == 0
+    assert change["remaining"] > 0
+    assert change["oldest"].startswith("2099-01-01")
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 2
+    assert runs[0].data.metrics["answers/no_evidence"] + runs[0].data.metrics["answers/fail"] > 0
+    assert not [key for key in runs[0].data.metrics if key.startswith("carbon/")]
+    assert not [key for key in runs[0].data.tags if key == "mlflow_carbon.status"]
+
+    seen = {evidence.facts["run.experiment"].value for evidence in open_store(uri).runs(Query())}
+    assert seen == {"work"}
+
+    report = Path(str(runs[0].info.artifact_uri).removeprefix("file://")) / "report.json"
+    report.write_text("{}")
+    with pytest.raises(StoreError, match="was changed after it was recorded"):
+        _audit(uri, tmp_path, "--compare", "last", "--as-of", "2099-01-15")
+
+
+def test_another_question_has_no_earlier_audit(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="Make the first one with --record"):
+        _audit(uri, tmp_path, "--experiment", "work", "--compare", "last")
+
+
+def test_a_report_file_can_be_compared_with_too(uri: str, tmp_path: Path) -> None:
+    _audit(uri, tmp_path / "one", "--as-of", "2099-02-01")
+    earlier = tmp_path / "one" / "report.json"
+    data = _audit(uri, tmp_path / "two", "--compare", str(earlier), "--as-of", "2099-02-02")
+    assert isinstance(data["change"], dict)
+    with pytest.raises(DataError, match="cannot be read"):
+        _audit(uri, tmp_path / "three", "--compare", str(tmp_path / "none.json"))
