@@ -59,6 +59,10 @@ class Book:
         """Begin a run."""
         self._ledger.open(run_id, at_ns, parent_id)
 
+    def adopt(self, run_id: str, parent_id: str) -> None:
+        """A run turns out to be nested in another."""
+        self._ledger.adopt(run_id, parent_id)
+
     def take(self, meter: Meter, reading: Reading | Gap) -> None:
         """Put a reading on the ledger, or note the gap; one log line for each meter in trouble."""
         track = self._tracks.get(meter.info.id)

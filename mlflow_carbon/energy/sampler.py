@@ -107,6 +107,11 @@ class Sampler:
             if group.meters:
                 group.start()
 
+    def adopt(self, run_id: str, parent_id: str) -> None:
+        """A run that is open turns out to be nested in another one that is; else nothing happens."""
+        with self._lock:
+            self._book.adopt(run_id, parent_id)
+
     def account(self, run_id: str) -> RunEnergy:
         """What the run has used so far.
 

@@ -105,6 +105,18 @@ class Ledger:
         """Begin an account."""
         self._open[run_id] = _Account(run_id, None if parent_id == run_id else parent_id, at_ns)
 
+    def adopt(self, run_id: str, parent_id: str) -> None:
+        """An open run turns out to be nested in another open one, which shared with it as a stranger so far.
+
+        What the child got until now is added to the parent's figure, as if it had been known from the start.
+        """
+        child, parent = self._open.get(run_id), self._open.get(parent_id)
+        if child is None or parent is None or child.parent_id or run_id == parent_id:
+            return
+        child.parent_id = parent_id
+        for meter_id, part in child.sums.items():
+            parent.sums.setdefault(meter_id, _Sum()).attributed_j += part.attributed_j
+
     def close(self, run_id: str) -> None:
         """Forget the account; what it got stays with it."""
         del self._open[run_id]

@@ -15,6 +15,7 @@ from typing import Any
 from mlflow_carbon import settings as settings_module
 from mlflow_carbon.settings import Settings
 from mlflow_carbon.tracking.edge import harmless, outermost
+from mlflow_carbon.tracking.ranks import PARENT_RUN
 from mlflow_carbon.tracking.recorder import Recorder
 
 ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
@@ -106,6 +107,23 @@ class _Reactions:
         del result
         self._recorder.touched(run_id, client)
 
+    def batched(
+        self,
+        result: Any,
+        client: Any,
+        run_id: str,
+        metrics: Any = (),
+        params: Any = (),
+        tags: Any = (),
+        *_: Any,
+        **__: Any,
+    ) -> None:
+        del metrics, params
+        self.logged(result, client, run_id)
+        for tag in tags:
+            if tag.key == PARENT_RUN:
+                self._recorder.nested(run_id, tag.value)
+
     def logging_inputs(
         self, client: Any, run_id: str, datasets: Any = None, *_: Any, **__: Any
     ) -> None:
@@ -143,7 +161,8 @@ def install(overrides: dict[str, Any] | None = None) -> bool:
     _wrap(Client, "set_terminated", "finish measuring a run", before=on.terminating)
     _wrap(Client, "update_run", "follow a change of status", before=on.updating, after=on.updated)
     _wrap(Client, "log_inputs", "describe a dataset", before=on.logging_inputs)
-    for name in ("log_batch", "log_metric", "log_param"):
+    _wrap(Client, "log_batch", "notice a log call", after=on.batched)
+    for name in ("log_metric", "log_param"):
         _wrap(Client, name, "notice a log call", after=on.logged)
     _wrap(ActiveRun, "__init__", "start measuring a run", after=on.activated)
     _wrap(Dataset, "_to_mlflow_entity", "remember a dataset", after=_remember)

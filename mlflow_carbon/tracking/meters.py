@@ -38,6 +38,11 @@ class Meters:
         self._sampler.open(run_id, parent_id)
         return self._hardware
 
+    def adopt(self, run_id: str, parent_id: str) -> None:
+        """A run turns out to be nested in another."""
+        if self._sampler is not None:
+            self._sampler.adopt(run_id, parent_id)
+
     def account(self, run_id: str, *, last: bool) -> RunEnergy | None:
         """What the run used so far; ``last`` ends it. ``None`` when it is not open (any more)."""
         if self._sampler is None:

@@ -104,6 +104,14 @@ class Recorder:
             session.client = client
         session.touched_ns = time.monotonic_ns()
 
+    def nested(self, run_id: str, parent_id: str) -> None:
+        """A run was tagged with its parent after it was created, as Optuna's storage does."""
+        with self._lock:
+            parent = self._sessions.get(parent_id)
+        if parent is not None and run_id in self._sessions:
+            parent.parent = True
+            self._meters.adopt(run_id, parent_id)
+
     def inputs(self, run_id: str, client: Any, inputs: Iterable[Any]) -> None:
         """Datasets are about to be logged to a run."""
         from mlflow_carbon.tracking.inputs import card_folders, enrich

@@ -11,6 +11,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import RunTag
 from mlflow.tracking import fluent
 
 from mlflow_carbon.schema import Artifact, Metric, Param, Tag
@@ -265,3 +266,19 @@ def test_a_file_store_works_where_mlflow_still_allows_it(
     run = client.get_run(run_id)
     assert our_tags(run)[Tag.STATUS] == "measured"
     assert ours(run)[Metric.ENERGY_KWH] > 0
+
+
+def test_a_child_tagged_with_its_parent_later_is_contained_in_it_from_the_start(
+    measuring: MlflowClient,
+) -> None:
+    experiment_id = measuring.get_experiment_by_name("tests").experiment_id
+    parent = measuring.create_run(experiment_id).info.run_id
+    child = measuring.create_run(experiment_id).info.run_id
+    burn(0.3)
+    measuring.log_batch(child, tags=[RunTag("mlflow.parentRunId", parent)])
+    burn(0.1)
+    measuring.set_terminated(child)
+    measuring.set_terminated(parent)
+    outer, inner = measuring.get_run(parent), measuring.get_run(child)
+    assert our_tags(outer)[Tag.TREE] == "inclusive"
+    assert ours(outer)[Metric.CPU_ENERGY_KWH] >= ours(inner)[Metric.CPU_ENERGY_KWH] * 0.99
