@@ -11,11 +11,19 @@ from mlflow_carbon.datasets.examine import HELD_OUT
 from mlflow_carbon.evidence.facts import run_evidence
 from mlflow_carbon.evidence.lineage import Registry, Runs, model_facts, read_version, trace
 from mlflow_carbon.evidence.model import Evidence
-from mlflow_carbon.evidence.trees import count_once, emissions_g, energy_j, node_of, number, text
+from mlflow_carbon.evidence.trees import (
+    count_once,
+    emissions_g,
+    energy_j,
+    node_of,
+    number,
+    parent_of,
+    text,
+)
 from mlflow_carbon.schema import Metric, Tag
 from mlflow_carbon.units import J_PER_KWH, Range
 
-TRAINING, EVALUATION = "training", "evaluation"
+TRAINING, EVALUATION, WHOLE = "training", "evaluation", "training and evaluation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +32,8 @@ class Phase:
 
     name: str
     runs: int
+    child_runs: int
+    """Runs nested in another one of the phase: tuning, folds, stages."""
     failed_runs: int
     unmeasured_runs: int
     """Runs without a figure: the sums are lower bounds where there are any."""
@@ -76,6 +86,8 @@ class ModelRecord:
     purpose: str = ""
     run_id: str = ""
     phases: Mapping[str, Phase] = field(default_factory=dict)
+    whole: Phase | None = None
+    """All runs of all phases, each counted once."""
     datasets: tuple[Dataset, ...] = ()
     params: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -120,6 +132,7 @@ def read_record(runs: Runs, registry: Registry, name: str, version: str) -> Mode
         purpose=_said(whole, model, "purpose") or text(whole, f"tag.{Tag.INTENDED_USE}"),
         run_id=training.subject.key if training is not None else "",
         phases={group: phase(group, members) for group, members in groups.items() if members},
+        whole=phase(WHOLE, evidence) if evidence else None,
         datasets=tuple(_dataset(one) for one in training.members["datasets"]) if training else (),
         params=dict(data.params) if data is not None else {},
         metrics=dict(data.metrics) if data is not None else {},
@@ -141,6 +154,7 @@ def phase(name: str, runs: Mapping[str, Evidence]) -> Phase:
     return Phase(
         name=name,
         runs=len(runs),
+        child_runs=sum(parent_of(run) in runs for run in runs.values()),
         failed_runs=sum(text(run, "run.status") in ("FAILED", "KILLED") for run in runs.values()),
         unmeasured_runs=len(counted.unmeasured),
         energy_j=_sum(energy_j(run) for run in members),

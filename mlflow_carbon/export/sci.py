@@ -1,4 +1,4 @@
-"""Software Carbon Intensity of a version's training (JSON): grams of CO2e per declared unit, and its parts."""
+"""Software Carbon Intensity of a version's training and evaluation (JSON): grams of CO2e per declared unit, and its parts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from mlflow_carbon.carbon import sci
-from mlflow_carbon.export.record import TRAINING, ModelRecord, Phase
+from mlflow_carbon.export.record import EVALUATION, ModelRecord, Phase
 from mlflow_carbon.export.shown import rounded, to_json
 from mlflow_carbon.schema import Tag
 from mlflow_carbon.units import J_PER_KWH, Range, kwh
@@ -29,7 +29,7 @@ class Inputs:
 
 def render(record: ModelRecord, made_at: datetime, inputs: Inputs) -> str:
     """The document: a score, or ``null`` with what is missing for one."""
-    phase = record.phases.get(TRAINING)
+    phase = record.whole
     pue = inputs.pue or _tag_number(record, Tag.PUE)
     missing = _missing(phase, inputs)
     score, parts = None, {}
@@ -41,10 +41,9 @@ def render(record: ModelRecord, made_at: datetime, inputs: Inputs) -> str:
         "standard": "ISO/IEC 21031:2024 (SCI)",
         "made_at": made_at.isoformat(timespec="seconds"),
         "model": record.key,
-        "runs": phase.runs if phase is not None else 0,
-        "failed_runs": phase.failed_runs if phase is not None else 0,
-        "unmeasured_runs": phase.unmeasured_runs if phase is not None else 0,
-        "boundary": "all reserved devices while the runs ran, tuning and failed runs included",
+        "runs": _counts(record),
+        "boundary": "all reserved devices while the runs ran: training with its tuning and failed runs, "
+        "and evaluation; not the model in use",
         "pue": pue,
         "pue_note": "" if pue else "not set: the building's share is not in the score",
         "sci": _shown(score.score_g) if score is not None and score.score_g is not None else None,
@@ -56,6 +55,20 @@ def render(record: ModelRecord, made_at: datetime, inputs: Inputs) -> str:
         **parts,
     }
     return to_json(document)
+
+
+def _counts(record: ModelRecord) -> dict[str, int]:
+    """How many runs of each kind are in the figures; a run can be of several kinds."""
+    if record.whole is None:
+        return {"all": 0}
+    evaluation = record.phases.get(EVALUATION)
+    return {
+        "all": record.whole.runs,
+        "nested": record.whole.child_runs,
+        "failed": record.whole.failed_runs,
+        "evaluation": evaluation.runs if evaluation is not None else 0,
+        "unmeasured": record.whole.unmeasured_runs,
+    }
 
 
 def _missing(phase: Phase | None, inputs: Inputs) -> list[str]:

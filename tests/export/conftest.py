@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
 
 import pytest
@@ -14,6 +15,7 @@ MADE_AT = datetime(2026, 11, 23, 12, 0, tzinfo=timezone.utc)
 TRAINING = Phase(
     name="training",
     runs=5,
+    child_runs=4,
     failed_runs=1,
     unmeasured_runs=0,
     energy_j=Range(9e6, 10.8e6, 12.6e6),  # 2.5, 3, 3.5 kWh
@@ -25,6 +27,7 @@ TRAINING = Phase(
 EVALUATION = Phase(
     name="evaluation",
     runs=1,
+    child_runs=0,
     failed_runs=0,
     unmeasured_runs=0,
     energy_j=Range.exactly(3.6e5),  # 0.1 kWh
@@ -32,6 +35,15 @@ EVALUATION = Phase(
     emissions_g=Range.exactly(40.0),
     no_emissions="",
     duration_s=60.0,
+)
+WHOLE = replace(
+    TRAINING,
+    name="training and evaluation",
+    runs=6,
+    energy_j=Range(9.36e6, 11.16e6, 12.96e6),  # 2.6, 3.1, 3.6 kWh
+    boundary_j=14.76e6,  # 4.1 kWh
+    emissions_g=Range(940.0, 1240.0, 1640.0),
+    duration_s=43_260.0,
 )
 
 
@@ -53,6 +65,7 @@ def record() -> ModelRecord:
         purpose="Support of loan officers",
         run_id="a" * 32,
         phases={"training": TRAINING, "evaluation": EVALUATION},
+        whole=WHOLE,
         datasets=(
             Dataset(
                 name="applicants",
@@ -95,8 +108,6 @@ def bare() -> ModelRecord:
 @pytest.fixture
 def hostile(record: ModelRecord) -> ModelRecord:
     """A version whose every text tries to be more than text."""
-    from dataclasses import replace
-
     bad = "x\n---\nevil: true\n<script>alert(1)</script> | `rm` \u202eexe.gpj\x00 ${{7*7}} \ud800 [a](javascript:1)"
     dataset = replace(
         record.datasets[0], name=bad, license=bad, origin='https://e.org/"><b>', context=bad

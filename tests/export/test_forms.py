@@ -201,14 +201,20 @@ def test_sci_is_grams_per_declared_unit_of_all_reserved_energy(
     record: ModelRecord, made_at: datetime
 ) -> None:
     found = score(record, made_at, units=1000, unit="prediction", hardware=HARDWARE, pue=1.5)
-    operational = 4.0 * (1200.0 / 3.0) * 1.5  # boundary kWh, effective gCO2e/kWh, PUE
-    embodied = 1e6 * (43_200.0 / S_PER_YEAR) * 0.5
+    operational = 4.1 * (1240.0 / 3.1) * 1.5  # boundary kWh, effective gCO2e/kWh, PUE
+    embodied = 1e6 * (43_260.0 / S_PER_YEAR) * 0.5
     assert found["operational_g"]["mid"] == pytest.approx(operational)
     assert found["embodied_g"]["mid"] == pytest.approx(embodied, rel=1e-5)
     assert found["sci"]["mid"] == pytest.approx((operational + embodied) / 1000, rel=1e-5)
     assert found["sci_unit"] == "gCO2e per prediction"
     assert found["missing"] == []
-    assert found["failed_runs"] == 1
+    assert found["runs"] == {
+        "all": 6,
+        "nested": 4,
+        "failed": 1,
+        "evaluation": 1,
+        "unmeasured": 0,
+    }
 
 
 def test_sci_without_a_unit_is_null_with_a_reason_and_never_per_one(
@@ -232,9 +238,8 @@ def test_sci_without_embodied_emissions_is_null_with_a_reason(
 def test_sci_of_unmeasured_runs_is_null_with_a_reason(
     record: ModelRecord, made_at: datetime
 ) -> None:
-    phase = replace(record.phases["training"], unmeasured_runs=1)
     found = score(
-        replace(record, phases={"training": phase}), made_at,
+        replace(record, whole=replace(record.whole, unmeasured_runs=1)), made_at,
         units=1, unit="epoch", hardware=HARDWARE,
     )  # fmt: skip
     assert found["sci"] is None
@@ -256,8 +261,8 @@ def test_water_and_cost_are_of_the_same_boundary(record: ModelRecord, made_at: d
         record, made_at, pue=1.5, water_site_l_per_kwh=2.0, water_grid_l_per_kwh=3.0,
         price_per_kwh=0.25, currency="EUR",
     )  # fmt: skip
-    assert found["energy_kwh"] == 6.0
-    assert found["water_l"] == 4.0 * 2.0 + 6.0 * 3.0
-    assert found["cost"] == {"amount": 1.5, "currency": "EUR"}
+    assert found["energy_kwh"] == 6.15
+    assert found["water_l"] == pytest.approx(4.1 * 2.0 + 6.15 * 3.0)
+    assert found["cost"] == {"amount": 1.5375, "currency": "EUR"}
     assert score(record, made_at, water_site_l_per_kwh=2.0)["water_note"] == "only on the site"
     assert "water_l" not in score(record, made_at)

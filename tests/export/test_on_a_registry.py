@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -25,12 +26,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One version trained by a parent run with two children, one of them failed; figures by hand."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_CARBON_ENABLED", "false")
-        yield seeded(tmp_path_factory)
+        uri = seeded(tmp_path_factory)
+        mlflow.set_tracking_uri(None)
+        yield uri
 
 
 def seeded(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("registry")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)  # a registry looks for logged models in the store that is set
     client = MlflowClient(uri)
     experiment = client.create_experiment("e", artifact_location=(folder / "a").as_uri())
     parent = run(client, experiment, 0.5)
@@ -45,6 +49,12 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> str:
     run(client, experiment, 1.0, basis="direct, annual average, location-based", parent=mixed)
     run(client, experiment, None, parent=mixed)
     client.create_model_version("credit", f"runs:/{mixed}/model", mixed)
+    trained = run(client, experiment, 1.0)
+    model = client.create_logged_model(experiment, source_run_id=trained)
+    client.finalize_logged_model(model.model_id, "READY")
+    tested = run(client, experiment, 0.25)
+    client.log_metric(tested, "accuracy", 0.9, model_id=model.model_id)
+    client.create_model_version("credit", f"models:/{model.model_id}", trained)
     client.set_registered_model_alias("credit", "champion", "1")
     return uri
 
@@ -103,6 +113,15 @@ def test_emissions_on_different_bases_are_never_added_up(store: str) -> None:
     assert training.note == "lower bound: 1 of 3 runs have no energy on record"
 
 
+def test_evaluation_runs_are_a_phase_of_their_own_and_part_of_the_whole(store: str) -> None:
+    found = record(store, "3")
+    assert found.phases["training"].energy_j.mid == pytest.approx(3.6e6)
+    assert found.phases["evaluation"].energy_j.mid == pytest.approx(0.25 * 3.6e6)
+    assert found.whole.energy_j.mid == pytest.approx(1.25 * 3.6e6)
+    runs = json.loads(call("sci", "models:/credit/3", "--store", store).stdout)["runs"]
+    assert (runs["all"], runs["evaluation"]) == (2, 1)
+
+
 def test_owner_and_license_come_from_the_registry(store: str) -> None:
     found = record(store, "1")
     assert (found.owner, found.license) == ("Risk Team", "MIT")
@@ -139,6 +158,13 @@ def test_sci_takes_its_parts_from_the_user_and_the_shipped_table(store: str) -> 
     assert found["embodied_g"]["low"] < found["embodied_g"]["mid"] < found["embodied_g"]["high"]
     assert found["embodied_source"] == "shipped table: gpu_generic*2, server_base; lifetime 4 years"
     assert found["sci"] is not None
+    assert found["runs"] == {
+        "all": 3,
+        "nested": 2,
+        "failed": 1,
+        "evaluation": 0,
+        "unmeasured": 0,
+    }
 
 
 @pytest.mark.parametrize(
