@@ -89,7 +89,9 @@ def test_a_promotion_that_mlflow_itself_fails_is_entered_as_failed(
     client: MlflowClient, ledger: Ledger
 ) -> None:
     seed(client, "credit")
-    store = _get_store(client._registry_uri)  # the client would not let this through
+    store = _get_store(
+        client._registry_uri, client.tracking_uri
+    )  # the client would not let it through
     with pytest.raises(MlflowException, match="Invalid alias name"):
         store.set_registered_model_alias("credit", "prod/eu", "1")
     assert [outcome for outcome, _ in outcomes(ledger)] == ["allowed", "failed"]
