@@ -20,7 +20,8 @@ from mlflow_carbon.errors import StoreError
 from mlflow_carbon.evidence import attestation
 from mlflow_carbon.evidence.facts import PARENT_TAG, known, moment, run_evidence
 from mlflow_carbon.evidence.model import Evidence, Fact, FactValue, Subject, SubjectKind
-from mlflow_carbon.evidence.trees import count_once, emissions_g, energy_j, node_of
+from mlflow_carbon.evidence.trees import count_once, emissions_g, energy_j, node_of, text
+from mlflow_carbon.schema import Tag
 from mlflow_carbon.units import G_PER_KG, Range, kwh
 
 MAX_RUNS = 5_000
@@ -219,7 +220,10 @@ def _lineage_facts(
     if counted.unmeasured:
         return
     energy = _total(energy_j(evidence[run_id]) for run_id in counted.counted)
-    emissions = _total(emissions_g(evidence[run_id]) for run_id in counted.counted)
+    emissions = None
+    # Grams over a life cycle and grams at the plant are not the same thing: no sum of both.
+    if len({text(evidence[run_id], f"tag.{Tag.FACTOR_BASIS}") for run_id in counted.counted}) == 1:
+        emissions = _total(emissions_g(evidence[run_id]) for run_id in counted.counted)
     if energy is not None:
         yield "lineage.energy_kwh", Fact(kwh(energy), where)
     if emissions is not None:

@@ -16,6 +16,7 @@ from mlflow.entities import DatasetInput, InputTag
 
 from mlflow_carbon.cli.export import command
 from mlflow_carbon.errors import DataError, OutputError, StoreError
+from mlflow_carbon.evidence.lineage import read_version
 from mlflow_carbon.export.record import ModelRecord, read_record
 
 BASIS = "lifecycle, annual average, location-based"
@@ -55,6 +56,9 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> str:
     tested = run(client, experiment, 0.25)
     client.log_metric(tested, "accuracy", 0.9, model_id=model.model_id)
     client.create_model_version("credit", f"models:/{model.model_id}", trained)
+    two_bases = run(client, experiment, 1.0)
+    run(client, experiment, 1.0, basis="direct, annual average, location-based", parent=two_bases)
+    client.create_model_version("credit", f"runs:/{two_bases}/model", two_bases)
     client.set_registered_model_alias("credit", "champion", "1")
     return uri
 
@@ -111,6 +115,15 @@ def test_emissions_on_different_bases_are_never_added_up(store: str) -> None:
     assert training.energy_j.mid == pytest.approx(2.0 * 3.6e6)
     assert training.unmeasured_runs == 1
     assert training.note == "lower bound: 1 of 3 runs have no energy on record"
+
+
+def test_a_policy_sees_no_sum_of_emissions_on_different_bases_either(store: str) -> None:
+    client = MlflowClient(store)
+    mixed = read_version(client, client, "credit", "4").facts
+    assert mixed["lineage.energy_kwh"].value == pytest.approx(2.0)
+    assert "lineage.emissions_kg" not in mixed
+    alike = read_version(client, client, "credit", "1").facts
+    assert alike["lineage.emissions_kg"].value == pytest.approx(1.75)
 
 
 def test_evaluation_runs_are_a_phase_of_their_own_and_part_of_the_whole(store: str) -> None:
