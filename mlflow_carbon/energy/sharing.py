@@ -111,11 +111,15 @@ class Ledger:
         What the child got until now is added to the parent's figure, as if it had been known from the start.
         """
         child, parent = self._open.get(run_id), self._open.get(parent_id)
-        if child is None or parent is None or child.parent_id or run_id == parent_id:
+        if child is None or parent is None or child.parent_id:
+            return
+        ancestors = list(self._line(parent, dict.fromkeys(self._open, 0.0)))
+        if child in ancestors:
             return
         child.parent_id = parent_id
-        for meter_id, part in child.sums.items():
-            parent.sums.setdefault(meter_id, _Sum()).attributed_j += part.attributed_j
+        for ancestor in ancestors:
+            for meter_id, part in child.sums.items():
+                ancestor.sums.setdefault(meter_id, _Sum()).attributed_j += part.attributed_j
 
     def close(self, run_id: str) -> None:
         """Forget the account; what it got stays with it."""

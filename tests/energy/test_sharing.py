@@ -64,6 +64,19 @@ def test_a_parent_includes_its_child_and_the_child_does_not_share_with_it() -> N
     assert attributed(ledger, "parent", 10) == 500
 
 
+def test_a_child_made_known_later_is_contained_as_if_it_had_been_from_the_start() -> None:
+    ledger = Ledger()
+    ledger.open("parent", 0)
+    ledger.open("child", 0)
+    ledger.hand_out(CPU, joules(0, 10, 500))
+    ledger.adopt("child", "parent")
+    ledger.adopt("child", "parent")  # a second time changes nothing
+    ledger.adopt("parent", "child")  # nor does a circle
+    ledger.hand_out(CPU, joules(10, 20, 100))
+    assert attributed(ledger, "child", 20) == 350
+    assert attributed(ledger, "parent", 20) == 600
+
+
 def test_what_other_processes_used_is_attributed_to_nobody() -> None:
     ledger = Ledger()
     ledger.open("a", 0)
