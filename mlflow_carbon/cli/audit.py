@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlflow_carbon.audit.select import Progress
     from mlflow_carbon.audit.summary import Audit
 
-FORMATS = ("pdf", "html", "json", "csv", "sarif", "junit", "oscal", "markdown")
+FORMATS = ("pdf", "html", "json", "csv", "parquet", "sarif", "junit", "oscal", "markdown")
 """As ``report.write`` has them; written out so that ``--help`` loads no renderer."""
 _DEFAULT_FORMATS = "pdf,html,json"
 ENGINES = ("auto", "columns", "plain")
@@ -62,7 +62,7 @@ def _moment(context: click.Context, parameter: click.Parameter, text: str | None
 @click.option("--filter", "filter_", default="", help="Only runs that match this filter, in MLflow's syntax.")  # fmt: skip
 @click.option("--model", "models", multiple=True, help="Only this registered model; alone, with the runs behind it; repeatable.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default=Path("carbon-audit"), show_default=True, help="Folder for the report.")  # fmt: skip
-@click.option("--format", "formats", default=_DEFAULT_FORMATS, show_default=True, callback=_formats, help="Report formats with commas between: pdf, html, json, csv, sarif, junit, oscal, markdown.")  # fmt: skip
+@click.option("--format", "formats", default=_DEFAULT_FORMATS, show_default=True, callback=_formats, help="Report formats with commas between: pdf, html, json, csv, parquet, sarif, junit, oscal, markdown.")  # fmt: skip
 @click.option("--look", "look_file", type=click.Path(path_type=Path, dir_okay=False), help="YAML file with the report's language, logo, colour and classification.")  # fmt: skip
 @click.option("--seals", "with_seals", is_flag=True, help="Compare every run with its seal: one more read for each run.")  # fmt: skip
 @click.option("--compare", metavar="REPORT", help="Compare with an earlier report.json, or with the `last` audit on record.")  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
+from mlflow_carbon.audit.finding import Finding
 from mlflow_carbon.audit.summary import Audit
 from mlflow_carbon.report.shown import visible
 
@@ -23,34 +24,32 @@ def render(audit: Audit) -> bytes:
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
     for finding in audit.findings:
-        seen = finding.observations
-        writer.writerow(
-            cell(value)
-            for value in (
-                finding.identity,
-                finding.state.value,
-                finding.underlying.value if finding.underlying else "",
-                finding.severity.value,
-                finding.rule_id,
-                finding.pack_id,
-                finding.subject.kind.value,
-                finding.subject.key,
-                finding.subject.label,
-                finding.message,
-                "; ".join(
-                    f"{o.fact} = {'missing' if o.observed is None else o.observed}" for o in seen
-                ),
-                "; ".join(f"{o.fact}: {o.expected}" for o in seen),
-                "; ".join(o.read_from for o in seen),
-                "; ".join(
-                    f"{r.framework}/{r.control} ({r.relation.value})" for r in finding.controls
-                ),
-                finding.remediation,
-                finding.waiver,
-                str(finding.at),
-            )
-        )
+        writer.writerow(map(cell, values(finding)))
     return out.getvalue().encode("utf-8-sig")
+
+
+def values(finding: Finding) -> tuple[str, ...]:
+    """One answer, in the order of ``COLUMNS``."""
+    seen = finding.observations
+    return (
+        finding.identity,
+        finding.state.value,
+        finding.underlying.value if finding.underlying else "",
+        finding.severity.value,
+        finding.rule_id,
+        finding.pack_id,
+        finding.subject.kind.value,
+        finding.subject.key,
+        finding.subject.label,
+        finding.message,
+        "; ".join(f"{o.fact} = {'missing' if o.observed is None else o.observed}" for o in seen),
+        "; ".join(f"{o.fact}: {o.expected}" for o in seen),
+        "; ".join(o.read_from for o in seen),
+        "; ".join(f"{r.framework}/{r.control} ({r.relation.value})" for r in finding.controls),
+        finding.remediation,
+        finding.waiver,
+        str(finding.at),
+    )
 
 
 def cell(text: str) -> str:

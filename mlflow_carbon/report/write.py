@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mlflow_carbon.audit.summary import Audit
 from mlflow_carbon.errors import OutputError
-from mlflow_carbon.report import csv, html, json, junit, markdown, oscal, pdf, sarif, texts
+from mlflow_carbon.report import csv, html, json, junit, markdown, oscal, parquet, pdf, sarif, texts
 from mlflow_carbon.report.blocks import Document
 from mlflow_carbon.report.context import Attached
 from mlflow_carbon.report.document import build
@@ -43,6 +43,7 @@ def _markdown(job: _Job) -> bytes:
 FORMATS: Mapping[str, tuple[str, Callable[[_Job], bytes]]] = {
     "json": ("report.json", lambda job: job.attached[0].content),
     "csv": ("findings.csv", lambda job: job.attached[1].content),
+    "parquet": ("findings.parquet", lambda job: parquet.render(job.audit)),
     "sarif": ("report.sarif", lambda job: sarif.render(job.audit)),
     "oscal": ("oscal-assessment-results.json", lambda job: oscal.render(job.audit)),
     "junit": ("junit.xml", lambda job: junit.render(job.audit)),

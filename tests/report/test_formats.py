@@ -11,12 +11,13 @@ from typing import Any
 
 import jsonschema
 import junitparser
+import pyarrow.parquet as pq
 import pytest
 
 from mlflow_carbon import resources
 from mlflow_carbon.audit.summary import Audit
 from mlflow_carbon.policy.model import State
-from mlflow_carbon.report.csv import cell
+from mlflow_carbon.report.csv import COLUMNS, cell
 from mlflow_carbon.report.markdown import plain
 from tests.report.sample import HOSTILE_FORMULA
 
@@ -94,6 +95,16 @@ def test_junit_counts_are_those_of_the_audit(written: dict[str, Path], audit: Au
 def test_csv_has_a_line_for_each_answer(lines: list[dict[str, str]], audit: Audit) -> None:
     assert len(lines) == len(audit.findings)
     assert {line["identity"] for line in lines} == {f.identity for f in audit.findings}
+
+
+def test_parquet_has_the_columns_of_the_csv_and_values_as_they_are(
+    written: dict[str, Path], audit: Audit
+) -> None:
+    table = pq.read_table(written["parquet"])
+    assert tuple(table.column_names) == COLUMNS
+    assert table["identity"].to_pylist() == [finding.identity for finding in audit.findings]
+    assert any(key.startswith("00c0ffee") for key in table["subject_key"].to_pylist())
+    assert HOSTILE_FORMULA in table["subject_label"].to_pylist()
 
 
 def test_no_cell_of_the_csv_is_a_formula(lines: list[dict[str, str]]) -> None:

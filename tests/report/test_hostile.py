@@ -118,9 +118,7 @@ def test_the_renderer_refuses_every_address_that_is_not_its_own(
 ) -> None:
     url, asked = canary
     with pytest.raises(FatalURLFetchingError, match="not part of it"):
-        weasyprint.HTML(
-            string=f'<img src="{url}/img">', url_fetcher=only_own_files({})
-        ).render()
+        weasyprint.HTML(string=f'<img src="{url}/img">', url_fetcher=only_own_files({})).render()
     with pytest.raises(FatalURLFetchingError, match="not part of it"):
         weasyprint.HTML(
             string='<img src="file:///etc/passwd">', url_fetcher=only_own_files({})
