@@ -108,7 +108,7 @@ class CpuShare:
         self._tree, self._proc = tree, proc
         self._last: tuple[float, float] | None = None
         self._answered_ns = 0
-        self._answer = WHOLE
+        self._answer = Range(0.0, 1.0, 1.0)  # until there is enough CPU time to tell
 
     def since_last(self, now_ns: int) -> Range:
         """Bounds from the grain of the kernel's accounting; the whole where it does not tell."""

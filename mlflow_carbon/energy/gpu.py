@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,7 +38,7 @@ class NvmlGpu:
         """
         self._nvml, self._uuid, self._clock = nvml, uuid, clock
         self._handle = nvml.ask("nvmlDeviceGetHandleByUUID", uuid)
-        self._pid = os.getpid()
+        self._started = nvml.started
         limit_mw = nvml.try_ask("nvmlDeviceGetEnforcedPowerLimit", self._handle)
         self._counts = nvml.try_ask("nvmlDeviceGetTotalEnergyConsumption", self._handle) is not None
         if not self._counts and nvml.instant_power_w(self._handle) is None:
@@ -71,7 +70,7 @@ class NvmlGpu:
     def read(self) -> Reading | Gap:
         """Joules since the first reading."""
         try:
-            if self._pid != os.getpid():
+            if not self._nvml.is_up or self._started != self._nvml.started:
                 self._reopen()
             return self._count() if self._counts else self._integrate()
         except OSError as error:
@@ -83,8 +82,7 @@ class NvmlGpu:
     def _reopen(self) -> None:
         self._nvml.start()
         self._handle = self._nvml.ask("nvmlDeviceGetHandleByUUID", self._uuid)
-        self._pid = os.getpid()
-        self._last_mj = self._last_power = None
+        self._started = self._nvml.started
 
     def _count(self) -> Reading | Gap:
         now_mj = self._nvml.ask("nvmlDeviceGetTotalEnergyConsumption", self._handle)

@@ -25,22 +25,35 @@ class Nvml:
 
         self.api: Any = pynvml
         self._pid = 0
+        self.started = 0
+        """How many times: handles are good for one."""
         self.start()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it was started in this process and has not been shut down by others since."""
+        return self._pid == os.getpid()
 
     def start(self) -> None:
         """Start the library in this process, unless it is."""
-        if self._pid == os.getpid():
+        if self.is_up:
             return
         try:
             self.api.nvmlInit()
         except self.api.NVMLError as error:
             raise OSError(f"NVML: {error}") from error
         self._pid = os.getpid()
+        self.started += 1
 
     def ask(self, call: str, *arguments: object) -> Any:
         """One call by name; what the driver refuses becomes an ``OSError`` with its reason."""
         try:
             answer = getattr(self.api, call)(*arguments)
+        except self.api.NVMLError_Uninitialized as error:
+            self._pid = (
+                0  # somebody in this process has shut it down; the next reading starts it again
+            )
+            raise OSError(f"{call}: {error}") from error
         except (self.api.NVMLError, AttributeError, UnicodeError) as error:
             raise OSError(f"{call}: {error}") from error
         return answer.decode(errors="replace") if isinstance(answer, bytes) else answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 
 import pytest
@@ -201,3 +202,22 @@ def test_two_overlapping_runs_on_a_gpu_add_up_to_the_gpu(rig: Rig, nvml: Nvml) -
     assert sum(total.mid for total in totals if isinstance(total, Range)) == pytest.approx(
         300 * 10, rel=0.001
     )
+
+
+def test_a_library_shut_down_by_other_code_is_started_again(rig: Rig, nvml: Nvml) -> None:
+    rig.play([STEADY])
+    meter = NvmlGpu(nvml, STEADY.uuid, rig.clock)
+    rig.set(1.0)
+    assert isinstance(meter.read(), Reading)
+    shut_down = nvml.api.nvmlShutdown
+    with contextlib.suppress(nvml.api.NVMLError):
+        while True:
+            shut_down()
+    rig.set(2.0)
+    gap = meter.read()
+    assert isinstance(gap, Gap)
+    assert "Uninitialized" in gap.reason
+    rig.set(3.0)
+    reading = meter.read()
+    assert isinstance(reading, Reading)
+    assert reading.energy_j.mid == pytest.approx(600)
