@@ -1,6 +1,6 @@
 # `make demo` shows the whole product; `make test` passes the tests. Both set up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help setup pango demo test test-mlflow check format examples bench bench-audit wheel wheel-check clean
+.PHONY: help setup pango compiler demo test test-mlflow check format examples bench bench-audit wheel wheel-check clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -17,10 +17,13 @@ setup: $(READY) ## Set up .venv from the lock file
 pango: $(READY)
 	@sh .ci/pango
 
+compiler:
+	@sh .ci/compiler
+
 demo: $(READY) pango ## Record, audit and gate on real data; writes .demo/
 	@$(BIN)/mlflow-carbon demo --out .demo
 
-test: $(READY) pango ## Run all tests
+test: $(READY) pango compiler ## Run all tests
 	$(BIN)/pytest
 
 test-mlflow: $(READY) ## Recording tests with another MLflow (MLFLOW=2.14.0; empty: the newest)
