@@ -120,6 +120,11 @@ def _sqlite_revision(path: Path) -> str | None:
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):
             return None
+        if "readonly" in str(error):
+            raise StoreError(
+                f"{path}: a program was interrupted while it wrote here, and the database has to be mended "
+                f"first; an audit does not write. Open it once with write access: sqlite3 {path} .tables"
+            ) from None
         raise StoreError(
             f"{path}: {error}. Check that the file may be read and that no other program holds it."
         ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import sqlite3
 from pathlib import Path
@@ -68,6 +69,26 @@ def test_a_locked_database_is_told_as_such(sqlite_copy: Path) -> None:
             open_store(f"sqlite:///{sqlite_copy}")
     finally:
         holder.close()
+
+
+def test_a_database_left_in_the_middle_of_a_write_is_told_and_not_mended_by_us(
+    tmp_path: Path,
+) -> None:
+    path, copy = tmp_path / "busy.db", tmp_path / "left.db"
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.executescript("CREATE TABLE alembic_version (version_num TEXT); PRAGMA cache_size = 1")
+    writer.execute("BEGIN IMMEDIATE")
+    writer.execute(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 999)"
+        " INSERT INTO alembic_version SELECT hex(randomblob(900)) FROM n"
+    )
+    shutil.copy(path, copy)
+    shutil.copy(f"{path}-journal", f"{copy}-journal")
+    writer.close()
+    before = copy.read_bytes()
+    with pytest.raises(StoreError, match="interrupted while it wrote"):
+        probe(f"sqlite:///{copy}")
+    assert copy.read_bytes() == before
 
 
 def test_an_unknown_scheme_is_told_as_such() -> None:
