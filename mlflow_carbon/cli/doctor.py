@@ -150,6 +150,34 @@ def _gate(current: settings.Settings) -> Iterator[Check]:
         yield Check("gate", "ok", f"{pack.id} {pack.version}")
 
 
+def _identities(uri: str | None) -> Iterator[Check]:
+    """Whether a server asks who is asking: what the names in approvals and attestations are worth."""
+    if uri is None or not uri.startswith(("http://", "https://")):
+        return
+    import urllib.error
+    import urllib.request
+
+    try:
+        asked = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/get?experiment_id=0"
+        with urllib.request.urlopen(asked, timeout=5):  # noqa: S310 - http or https, by the check above
+            answer = 200
+    except urllib.error.HTTPError as error:
+        with error:
+            answer = error.code
+    except OSError:
+        return  # the check of the store says so
+    if answer in (401, 403):
+        yield Check("identities", "ok", "the server asks who is asking")
+    else:
+        yield Check(
+            "identities",
+            "note",
+            "not proven: the server takes everybody's word for who they are",
+            "start it with --app-name basic-auth (or behind a proxy that authenticates), so that "
+            "approvals and attestations are worth their names",
+        )
+
+
 def _diagnose(store: str | None) -> list[Check]:
     checks = list(_versions())
     try:
@@ -164,6 +192,7 @@ def _diagnose(store: str | None) -> list[Check]:
         _report,
         lambda: _store(store),
         lambda: _gate(current),
+        lambda: _identities(store),
     ]
     for part in parts:
         checks.extend(part())

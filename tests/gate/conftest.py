@@ -175,7 +175,7 @@ def running_server(
         process = subprocess.Popen(command, env=environ, stdout=written, stderr=written, cwd=folder)
     url = f"http://127.0.0.1:{port}{prefix}"
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while not _answers(f"http://127.0.0.1:{port}{prefix}/health"):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
@@ -235,7 +235,7 @@ def auth_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def gunicorn_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Two gunicorn processes with workspaces."""
-    options = ("--gunicorn-opts", "--workers 2 --threads 8", "--enable-workspaces")
+    options = ("--workers", "2", "--gunicorn-opts", "--threads 8", "--enable-workspaces")
     with running_server(tmp_path_factory.mktemp("gunicorn"), *options) as running:
         yield running
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from click.testing import CliRunner
 from mlflow.exceptions import MlflowException
 
+from mlflow_carbon.cli import doctor
 from tests.gate import policy_files
 from tests.gate.conftest import Api, Server, seed
 
@@ -63,6 +67,18 @@ def test_evidence_opens_the_gate_in_every_kind_of_server(kind: tuple[Server, Api
     api.tag("opens", "1", "review", "passed")
     assert api.promote("opens") == (200, "")
     assert api.aliases("opens") == {"champion": "1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("server", "not proven"), ("auth_server", "asks who is asking")]
+)
+def test_doctor_says_whether_identities_are_proven(
+    request: pytest.FixtureRequest, name: str, words: str
+) -> None:
+    running: Server = request.getfixturevalue(name)
+    result = CliRunner().invoke(doctor.command, ["--store", running.url, "--json"])
+    (found,) = (one for one in json.loads(result.stdout) if one["area"] == "identities")
+    assert words in found["found"]
 
 
 def test_prompts_are_not_models(kind: tuple[Server, Api]) -> None:
