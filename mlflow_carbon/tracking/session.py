@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from mlflow_carbon.energy.ledger import RunEnergy
 from mlflow_carbon.tracking.delivery import Desk
 from mlflow_carbon.tracking.facts import Base, Exit, Facts, Json, Origin, until
 from mlflow_carbon.tracking.spool import Spool
-from mlflow_carbon.tracking.spooled import absolute, facts_to_line, power_end_s
+from mlflow_carbon.tracking.spooled import absolute, energy_to_line, facts_to_line, power_end_s
 
 NS_PER_S = 1e9
 
@@ -62,6 +63,7 @@ class Session:
         self.datasets_used: list[Used] = []
         self._datasets: list[Json] = []
         self._troubles: list[str] = []
+        self._spooled: Facts | None = None
         self._spooled_power_s = -1.0
         self._ended = False
         self._lock = threading.RLock()
@@ -127,13 +129,15 @@ class Session:
             if self.spool is None or self._ended:
                 return
             self._ended = facts.exit is not None
+            rest = replace(facts, energy=None)
+            after_s = self._spooled_power_s
             if self.spool.full:
-                self._spooled_power_s = -1.0
                 self.spool.restart(facts_to_line(facts, power_after_s=-1.0), now_s=now_s)
+            elif facts.energy is not None and rest == self._spooled:
+                self.spool.append(energy_to_line(facts.energy, power_after_s=after_s), now_s=now_s)
             else:
-                line = facts_to_line(facts, power_after_s=self._spooled_power_s)
-                self.spool.append(line, now_s=now_s)
-            self._spooled_power_s = power_end_s(facts.energy)
+                self.spool.append(facts_to_line(facts, power_after_s=after_s), now_s=now_s)
+            self._spooled, self._spooled_power_s = rest, power_end_s(facts.energy)
 
     def idle_s(self, now_ns: int) -> float:
         """Seconds since the last log call, or since the start."""

@@ -44,6 +44,11 @@ def facts_to_line(facts: Facts, *, power_after_s: float) -> Json:
     return {"version": VERSION, "facts": line}
 
 
+def energy_to_line(energy: RunEnergy, *, power_after_s: float) -> Json:
+    """One line: a later account, everything else as in the line before. Written every second, so short."""
+    return {"version": VERSION, "energy": energy_to_json(energy, power_after_s=power_after_s)}
+
+
 def power_end_s(energy: RunEnergy | None) -> float:
     """Where the power series ends; -1 before its first point."""
     return energy.power[-1].at_s if energy is not None and energy.power else -1.0
@@ -58,20 +63,33 @@ def facts_from_lines(lines: Sequence[Json]) -> Facts:
     latest: Facts | None = None
     power: list[PowerPoint] = []
     for line in lines:
-        if "facts" not in line:
+        if not line.keys() & {"facts", "energy"}:
             continue
         if line.get("version") != VERSION:
             raise DataError(
                 f"spool version {line.get('version')!r} is not known; it knows {VERSION}."
             )
-        latest = _facts(line["facts"])
-        if latest.energy is not None:
+        latest = _facts(line["facts"]) if "facts" in line else _later(latest, line["energy"])
+        if latest is not None and latest.energy is not None:
             power.extend(p for p in latest.energy.power if not power or p.at_s > power[-1].at_s)
     if latest is None:
         raise DataError("the spool file holds no complete line.")
     if latest.energy is None:
         return latest
     return replace(latest, energy=replace(latest.energy, power=tuple(power)))
+
+
+def _later(latest: Facts | None, energy: Json) -> Facts | None:
+    if latest is None:
+        return None
+    try:
+        return replace(latest, energy=energy_from_json(energy))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(error) from error
+
+
+def _damaged(error: Exception) -> DataError:
+    return DataError(f"the spool file is damaged: {type(error).__name__}: {error}")
 
 
 def _facts(data: Json) -> Facts:
@@ -94,7 +112,7 @@ def _facts(data: Json) -> Facts:
             pushed=dict(data["pushed"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"the spool file is damaged: {type(error).__name__}: {error}") from error
+        raise _damaged(error) from error
 
 
 def sealed_line(document: str, path: str, param: str, step: int) -> Json:

@@ -30,7 +30,7 @@ MODES = {
 }
 ROWS = {
     "import mlflow, CPU s": ("import", 3),
-    "first run start, CPU ms": ("first_start", 1),
+    "set_experiment and first run start, CPU ms": ("first_start", 1),
     "later run start, CPU ms": ("start", 2),
     "log_metric, CPU us": ("log", 0),
     "run end, CPU ms": ("end", 2),
@@ -45,7 +45,6 @@ import mlflow
 figures = {"import": cpu()}
 from mlflow import MlflowClient
 import mlflow.store.tracking.sqlalchemy_store, alembic.command, git
-mlflow.set_experiment("bench")
 
 def run(logs):
     a = cpu(); mlflow.start_run(); b = cpu()
@@ -54,7 +53,9 @@ def run(logs):
     c = cpu(); mlflow.end_run(); d = cpu()
     return (b - a) * 1e3, (c - b) / max(logs, 1) * 1e6, (d - c) * 1e3
 
-figures["first_start"] = run(1)[0]
+a = cpu()
+mlflow.set_experiment("bench")  # the first store access, at which our hooks are installed
+figures["first_start"] = (cpu() - a) * 1e3 + run(1)[0]
 runs = [run(50) for _ in range(15)]
 for place, name in enumerate(("start", "log", "end")):
     figures[name] = statistics.median(r[place] for r in runs)

@@ -33,6 +33,7 @@ from mlflow_carbon.tracking.record import TAG_LIMIT, build, canonical, seal
 from mlflow_carbon.tracking.recovery import without
 from mlflow_carbon.tracking.spooled import (
     absolute,
+    energy_to_line,
     facts_from_lines,
     facts_to_line,
 )
@@ -150,6 +151,16 @@ def test_a_spool_tells_the_latest_facts_with_the_whole_power_series(tmp_path: Pa
     assert facts_from_lines(file.lines()) == facts(energy=later)
 
 
+def test_a_later_account_alone_is_a_short_line_over_the_facts_before(tmp_path: Path) -> None:
+    file = spool.claim(tmp_path, "run")
+    file.append(facts_to_line(facts(exit=None), power_after_s=-1.0), now_s=0.0)
+    later = replace(
+        energy(7200.0, 20.0), power=(*energy().power, PowerPoint(at_s=20.0, power_w=1.0))
+    )
+    file.append(energy_to_line(later, power_after_s=10.0), now_s=1.0)
+    assert facts_from_lines(file.lines()) == facts(exit=None, energy=later)
+
+
 def test_a_torn_last_line_does_not_take_the_others_with_it(tmp_path: Path) -> None:
     file = spool.claim(tmp_path, "run")
     file.append(facts_to_line(facts(), power_after_s=-1.0), now_s=0.0)
@@ -158,7 +169,10 @@ def test_a_torn_last_line_does_not_take_the_others_with_it(tmp_path: Path) -> No
     assert facts_from_lines(file.lines()) == facts()
 
 
-@pytest.mark.parametrize("line", [{"version": 99, "facts": {}}, {"version": 1, "facts": {}}, {}])
+@pytest.mark.parametrize(
+    "line",
+    [{"version": 99, "facts": {}}, {"version": 1, "facts": {}}, {"version": 1, "energy": {}}, {}],
+)
 def test_a_spool_that_cannot_be_read_says_so(line: dict[str, object]) -> None:
     with pytest.raises(DataError, match="spool"):
         facts_from_lines([line])
