@@ -2,7 +2,7 @@
 
 Peers are installed into an environment of their own below the temporary folder. Needs gcc and, for the
 processor part, root (a private mount in place of /sys/class/powercap). Takes about ten minutes,
-most of them asleep.
+most of them asleep. Parts: gpu_windows, gpu_faults, cpu_windows, costs (default: all).
 """
 
 from __future__ import annotations
@@ -35,13 +35,11 @@ PEERS = ("codecarbon==3.3.2", "zeus==0.16.0", "carbontracker==2.4.7", "eco2ai==0
 TOOLS = ("mlflow-carbon", "codecarbon", "zeus", "carbontracker", "eco2ai", "mlflow")
 SHORT = [0.05] * 4 + [0.25] * 4 + [1.0] * 4 + [5.0] * 3
 LONG = [33.0]
-UP_S = 25
-"""Seconds that every tool has to come up before its window begins; faults are set after that."""
 TEMPLATE = """\
 # Energy: error and cost, beside the peers
 
-Written by `tests/benchmarks/bench_energy.py` on @date@; nothing here is typed in by hand.
-Python @python@, @cpus@ CPUs shared with other work (load average @load@), no GPU and no RAPL of its own.
+Written by `tests/benchmarks/bench_energy.py` (all parts, or those named on its command line); nothing is typed in by hand.
+Python @python@, @cpus@ CPUs shared with other work, no GPU and no RAPL of its own.
 Peers: @versions@; MLflow's system metrics of the installed MLflow. Each tool runs alone in a process of its own.
 
 **What is compared.** Tools read a rig, not silicon: a `libnvidia-ml.so.1` and a powercap tree whose power is
@@ -70,6 +68,12 @@ what it attributes to the run is the run's part of the CPU time, which is next t
 Background CPU is what the whole process uses while its main thread sleeps, in per cent of one core.
 
 @costs@
+
+## Targets not met here
+- Background CPU: 0.05 % of a core is the target, and is missed on a machine this busy, where waking an empty thread once a second
+  already costs 0.01 %. To be measured again on a quiet one.
+- Memory: 5 MB is the target; with GPUs the NVML bindings alone take more.
+- Windows below a second: the mean error is large for every tool; here the range says so.
 """
 UUIDS = [f"GPU-{n}0000000-0000-0000-0000-00000000000{n}" for n in range(4)]
 
@@ -177,17 +181,17 @@ def faults() -> dict[str, tuple[list[Gpu], list[str], dict[str, str], str]]:
     four = [Gpu(uuid=uuid, idle_w=300 + n, peak_w=300 + n) for n, uuid in enumerate(UUIDS)]
     return {
         "steady": ([steady], [], {}, "windows"),
-        "counter set back": ([steady], ["fault 0 reset 33 1e9 0"], {}, "windows"),
-        "counter jumps by 1 MJ": ([steady], ["fault 0 jump 33 1e9 1e6"], {}, "windows"),
-        "counter stuck": ([steady], ["fault 0 stuck 27 1e9 0"], {}, "windows"),
+        "counter set back": ([steady], ["fault 0 reset 8 1e9 0"], {}, "windows"),
+        "counter jumps by 1 MJ": ([steady], ["fault 0 jump 8 1e9 1e6"], {}, "windows"),
+        "counter stuck": ([steady], ["fault 0 stuck 2 1e9 0"], {}, "windows"),
         "no counter": (
             [Gpu(uuid=UUIDS[0], idle_w=300, peak_w=300, counter=False)],
             [],
             {},
             "windows",
         ),
-        "no permission for 2 s": ([steady], ["fault 0 denied 31 33 0"], {}, "windows"),
-        "GPU lost half way": ([steady], ["fault 0 lost 33 1e9 0"], {}, "windows"),
+        "no permission for 2 s": ([steady], ["fault 0 denied 6 8 0"], {}, "windows"),
+        "GPU lost half way": ([steady], ["fault 0 lost 8 1e9 0"], {}, "windows"),
         "second of four, by index": (four, [], {"CUDA_VISIBLE_DEVICES": "1"}, "windows"),
         "second of four, by UUID": (four, [], {"CUDA_VISIBLE_DEVICES": UUIDS[1]}, "windows"),
         "four GPUs": (four, [], {}, "windows"),
@@ -214,17 +218,15 @@ def gpu_faults(bench: Bench) -> list[str]:
 def under_fault(bench: Bench, name: str, tool: str) -> str:
     gpus, lines, environment, kind = faults()[name]
     scenario = bench.folder / f"{name}-{tool}.txt".replace(" ", "-")
-    start_ns = time.monotonic_ns()
-    write_scenario(scenario, gpus, *lines, start_ns=start_ns)
-    begin_ns = start_ns + UP_S * 1_000_000_000
-    job = {"kind": kind, "windows": [16.0], "seconds": 16.0, "begin_ns": begin_ns}
+    write_scenario(scenario, gpus, *lines, start_ns=-1)
+    job = {"kind": kind, "windows": [16.0], "seconds": 16.0, "from_here": True}
     visible = {"CUDA_VISIBLE_DEVICES": ",".join(str(n) for n in range(len(gpus)))}
     result = bench.run(tool, job, scenario, **(visible | environment))
     if "error" in result:
-        return f"error: {result['error'][:80]}"
+        return f"error: {result['error'][:45]}"
     (window,) = result["answer"]
     watts = [gpus[1]] if name.startswith("second") else gpus
-    truth = true_j(lambda t: sum(gpu.peak_w for gpu in watts) * t, start_ns, window["edges"])
+    truth = true_j(lambda t: sum(gpu.peak_w for gpu in watts) * t, 0, window["edges"])
     return shown(window, truth)
 
 
@@ -338,31 +340,36 @@ def costs(bench: Bench) -> list[str]:
         ]
 
 
+PARTS = (gpu_windows, gpu_faults, cpu_windows, costs)
+
+
 def main() -> None:
-    if len(sys.argv) > 1:
-        inside_the_mount(Path(sys.argv[1]))
+    if Path(sys.argv[-1]).is_dir():
+        inside_the_mount(Path(sys.argv[-1]))
         return
+    wanted = [part for part in PARTS if part.__name__ in sys.argv[1:]] or PARTS
     with tempfile.TemporaryDirectory() as name:
         bench = Bench(Path(name))
         # Side by side: the tools sleep nearly all the time, and CPU seconds are each process' own.
-        parts = (gpu_windows, gpu_faults, cpu_windows, costs)
-        with ThreadPoolExecutor(len(parts)) as pool:
-            tables = dict(zip(parts, pool.map(lambda part: part(bench), parts), strict=True))
-    template = TEMPLATE
-    facts = {
-        "date": f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}",
-        "versions": ", ".join(p.replace("==", " ") for p in PEERS),
-        "python": platform.python_version(),
-        "cpus": str(os.cpu_count()),
-        "load": f"{os.getloadavg()[2]:.1f}",
-        **{part.__name__: "\n".join(rows) for part, rows in tables.items()},
-    }
-    for key, value in facts.items():
-        template = template.replace(f"@{key}@", value)
+        with ThreadPoolExecutor(len(wanted)) as pool:
+            tables = dict(zip(wanted, pool.map(lambda part: part(bench), wanted), strict=True))
     target = ROOT / "docs/benchmarks/energy.md"
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(template, encoding="utf-8")
-    print(template)
+    old = target.read_text(encoding="utf-8") if target.exists() else ""
+    text = TEMPLATE.replace("@versions@", ", ".join(p.replace("==", " ") for p in PEERS))
+    text = text.replace("@python@", platform.python_version())
+    text = text.replace("@cpus@", str(os.cpu_count()))
+    when = f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC"
+    for part in PARTS:
+        name = part.__name__
+        if part in tables:
+            note = f"Measured {when}, load average of the last 15 minutes {os.getloadavg()[2]:.1f}."
+            table = "\n".join([note, "", *tables[part]])
+        else:  # as it was
+            table = old.partition(f"<!-- {name} -->\n")[2].partition("\n<!-- end -->")[0]
+        text = text.replace(f"@{name}@", f"<!-- {name} -->\n{table}\n<!-- end -->")
+    target.write_text(text, encoding="utf-8")
+    print(text)
 
 
 if __name__ == "__main__":
