@@ -43,12 +43,13 @@ def energy_account(runs: Sequence[Evidence], model_names: Mapping[str, str]) -> 
     total = sum(energies, start=Range.exactly(0.0)) if energies else None
     measured = sum(_measured_j(run) for run in counted)
     emissions = [found for run in counted if (found := emissions_g(run)) is not None]
+    bases = {text(run, f"tag.{Tag.FACTOR_BASIS}") for run in counted if emissions_g(run)}
     return EnergyAccount(
         rows=tuple(energy_row(run, model_names.get(run.subject.key, "")) for run in runs),
         total_j=total,
         measured_j=measured,
         modelled_j=max((total.mid if total else 0.0) - measured, 0.0),
-        emissions_g=sum(emissions, start=Range.exactly(0.0)) if emissions else None,
+        emissions_g=sum(emissions, start=Range.exactly(0.0)) if len(bases) == 1 else None,
         runs_counted=len(groups.counted),
         runs_inside_counted=len(groups.inside),
         runs_unmeasured=len(groups.unmeasured),

@@ -83,6 +83,7 @@ class EnergyAccount:
     """Part of ``total_j.mid`` that counters or sampled sensors gave."""
     modelled_j: float
     emissions_g: Range | None
+    """``None`` also when the counted runs' factors mean different things (lifecycle, direct)."""
     runs_counted: int
     runs_inside_counted: int
     """Children whose energy is inside a counted parent."""

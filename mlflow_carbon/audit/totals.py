@@ -169,7 +169,7 @@ class Totals:
             total_j=total,
             measured_j=measured,
             modelled_j=max((total.mid if total else 0.0) - measured, 0.0),
-            emissions_g=None if emissions[0] is None else Range(*emissions),
+            emissions_g=None if emissions[0] is None or self._bases() > 1 else Range(*emissions),
             runs_counted=counts.get("counted", 0),
             runs_inside_counted=counts.get("inside", 0),
             runs_unmeasured=counts.get("unmeasured", 0),
@@ -192,6 +192,15 @@ class Totals:
             " WHERE up.at <> up.rid AND p.failed AND p.e_mid IS NOT NULL)"
         ).fetchone()
         return float(row[0]) if row else 0.0
+
+    def _bases(self) -> int:
+        """How many kinds of factor the counted emissions rest on: different kinds are not added up."""
+        basis = self._column(f"tag.{Tag.FACTOR_BASIS}")
+        row = self.tables.con.execute(
+            f"SELECT count(DISTINCT COALESCE({basis}, '')) FROM run JOIN place USING (rid)"
+            " JOIN energy USING (rid) WHERE place = 'counted' AND g_mid IS NOT NULL"
+        ).fetchone()
+        return int(row[0]) if row else 0
 
     def _factors(self) -> tuple[str, ...]:
         names = [

@@ -99,5 +99,7 @@ def _account(energy: EnergyAccount) -> Iterator[str]:
             f"Carbon: {show_emissions(grams.mid)} "
             f"({show_emissions(grams.low)} to {show_emissions(grams.high)}), location-based."
         )
+    elif any(row.emissions_g for row in energy.rows):
+        yield "Carbon: not added up; the runs' factors mean different things (lifecycle, direct)."
     if energy.runs_unmeasured:
         yield f"{energy.runs_unmeasured} runs were not measured; their energy is unknown and not in the total."

@@ -97,6 +97,21 @@ def test_every_distinct_factor_is_listed_once() -> None:
     assert energy_account(runs, {}).factors == ("41.4 g/kWh, Ember 2026",)
 
 
+def test_emissions_on_different_bases_are_not_added_up() -> None:
+    def emitting(name: str, basis: str) -> Evidence:
+        tags = {f"tag.{Tag.FACTOR_BASIS}": basis, f"metric.{Metric.EMISSIONS_KG}": 0.002}
+        return with_facts(run(name, "", 1), **tags)
+
+    alike = energy_account([emitting("a", "lifecycle"), emitting("b", "lifecycle")], {})
+    assert alike.emissions_g is not None
+    assert alike.emissions_g.mid == pytest.approx(4.0)
+    mixed = energy_account([emitting("a", "lifecycle"), emitting("b", "direct")], {})
+    assert mixed.emissions_g is None
+    assert [row.emissions_g.mid for row in mixed.rows if row.emissions_g] == pytest.approx(
+        [2.0, 2.0]
+    )
+
+
 def test_the_dataset_register_has_one_row_for_each_content_and_counts_its_runs() -> None:
     runs = [
         Evidence(run("a").subject, {}, {"datasets": (dataset("a", rows=5, context="training"),)}),

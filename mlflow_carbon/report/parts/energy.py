@@ -47,6 +47,14 @@ def energy(c: Context) -> tuple[Block, ...]:
     )
 
 
+def _mixed(c: Context) -> list[str]:
+    """Why emissions that are on record were not added up."""
+    account = c.audit.energy
+    if account.emissions_g is None and any(row.emissions_g for row in account.rows):
+        return [". ", c.t("energy.mixed")]
+    return []
+
+
 def _totals(c: Context) -> Facts:
     t, account = c.t, c.audit.energy
     known = account.measured_j + account.modelled_j
@@ -54,7 +62,7 @@ def _totals(c: Context) -> Facts:
         (t("energy.total"), line(Strong(c.energy_range(account.total_j)))),
         (t("energy.measured"), line(_share(c, account.measured_j, known))),
         (t("energy.modelled"), line(_share(c, account.modelled_j, known))),
-        (t("energy.emissions"), line(Strong(c.emissions_range(account.emissions_g)))),
+        (t("energy.emissions"), line(Strong(c.emissions_range(account.emissions_g)), *_mixed(c))),
         (t("energy.counted"), line(t("energy.counted_value", counted=account.runs_counted, inside=account.runs_inside_counted))),
         (t("energy.unmeasured"), line(t("energy.unmeasured_value", account.runs_unmeasured, all=t("summary.counted", c.audit.selection.runs_read)))),
         (t("energy.failed"), line(t("energy.failed_value", value=c.energy(account.failed_runs_j)))),
