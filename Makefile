@@ -24,7 +24,7 @@ demo: $(READY) pango ## Record, audit and gate on real data; writes .demo/
 	@$(BIN)/mlflow-carbon demo --out .demo
 
 test: $(READY) pango compiler ## Run all tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-mlflow: $(READY) ## Recording tests with another MLflow (MLFLOW=2.14.0; empty: the newest)
 	.ci/test-mlflow $(MLFLOW)
