@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -18,11 +19,14 @@ with warnings.catch_warnings():  # it says on import that XDG_RUNTIME_DIR is not
 # MLflow reports use over the network unless told not to; tests make no network calls.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["DO_NOT_TRACK"] = "true"
+# For fixtures of a module or session, which run before the one below.
+os.environ["MLFLOW_CARBON_ENABLED"] = "false"
+_AT_START = frozenset(os.environ)
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No MLflow or mlflow-carbon setting leaks in; the spool goes below the test's folder.
+def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No MLflow or mlflow-carbon setting leaks in or out; the spool goes below the test's folder.
 
     Measuring is off unless a test turns it on, so that seeding a store does not measure.
     """
@@ -34,6 +38,13 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_CARBON_ENABLED", "false")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    yield
+    # mlflow.set_experiment() leaves a variable behind, and measuring in this process its hooks.
+    for name in set(os.environ) - _AT_START:
+        if name.startswith("MLFLOW_"):
+            del os.environ[name]
+    if hooks := sys.modules.get("mlflow_carbon.tracking.hooks"):
+        hooks.uninstall()
 
 
 @pytest.fixture(scope="session")

@@ -84,7 +84,7 @@ def dataset(
     The card must describe the content that was used: its sha256, or else its name, is compared with
     the run's, unless --all-inputs says that it describes them all.
     """
-    from mlflow_carbon.datasets.card import load_card
+    from mlflow_carbon.datasets.cards import load_card
     from mlflow_carbon.gate.attest import record_card, record_card_for_all
 
     if (model is None) == (run_id is None):

@@ -84,7 +84,7 @@ def command(
     ensure_room(out, _ROOM_BYTES)
     if rest["on_record"] and "json" not in formats:
         formats = (*formats, "json")  # what the next audit compares with
-    from mlflow_carbon.audit.assess import run_audit  # imports MLflow: some seconds
+    from mlflow_carbon.audit.run import run_audit  # imports MLflow: some seconds
     from mlflow_carbon.audit.select import AuditRequest
     from mlflow_carbon.cli._history import compared, key_of, record
     from mlflow_carbon.cli._summary import print_summary

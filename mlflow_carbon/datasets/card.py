@@ -1,14 +1,9 @@
-"""Dataset cards: what somebody says about a data set, in a file beside the script or the data.
-
-Three ways to write one: our own short YAML (``NAME.dataset.yaml``), Croissant JSON-LD
-(``NAME.croissant.json``), and a Hugging Face dataset card (``NAME.dataset.md``).
-"""
+"""A dataset card: what somebody says about a data set; our own short YAML form of it."""
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -16,16 +11,12 @@ from mlflow_carbon.datasets.bounded import as_text, invisible, node_text, read_h
 from mlflow_carbon.datasets.license import NOT_KNOWN, normalized
 from mlflow_carbon.errors import DataError
 
-SUFFIXES = (".dataset.yaml", ".croissant.json", ".dataset.md")
 MAX_BYTES = 64 * 1024
 """A card is a page of text; what is larger was not written by a person for this."""
-MAX_CARDS = 1000
-"""Looked at in one folder."""
 MAX_TEXT = 5000
 """Characters of one field."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,35 +74,6 @@ class Card:
 FIELDS = tuple(field.name for field in fields(Card))
 
 
-def load_card(path: Path) -> Card:
-    """One card of any of the three kinds, told apart by the end of the file's name.
-
-    Raises:
-        DataError: unreadable, too large, not a card; names file and line.
-    """
-    from mlflow_carbon.datasets.croissant import read_croissant
-    from mlflow_carbon.datasets.huggingface import read_dataset_card
-
-    if path.suffix in (".json", ".jsonld"):
-        return read_croissant(path)
-    return read_dataset_card(path) if path.suffix == ".md" else _read_yaml(path)
-
-
-def find_card(name: str, sha256: str | None, folders: Sequence[Path]) -> Card | None:
-    """The card of a data set: one that names its exact content first, then one of its name.
-
-    A card tied to other content is never taken. A damaged card is told in the log and passed over,
-    so that training goes on.
-    """
-    by_name = None
-    for card in _cards(folders):
-        if card.sha256 and card.sha256 == sha256:
-            return card
-        if by_name is None and card.name == name and not card.sha256:
-            by_name = card
-    return by_name
-
-
 def make_card(path: Path, values: Mapping[str, str]) -> Card:
     """A card of texts that were read, each checked for characters that would change how it is shown.
 
@@ -130,7 +92,12 @@ def make_card(path: Path, values: Mapping[str, str]) -> Card:
     return Card(**given, license="" if license_ == NOT_KNOWN else license_)
 
 
-def _read_yaml(path: Path) -> Card:
+def read_yaml_card(path: Path) -> Card:
+    """A card in our own YAML.
+
+    Raises:
+        DataError: unreadable, too large, not a card; names file and line.
+    """
     content, more = read_head(path, MAX_BYTES)
     if more:
         raise DataError(f"{path}: larger than {MAX_BYTES // 1024} KiB; this is no dataset card.")
@@ -149,20 +116,3 @@ def _read_yaml(path: Path) -> Card:
             raise DataError(f"{path}:{line}: sha256 must be 64 hexadecimal digits.")
         values[name] = text.lower() if name == "sha256" else text
     return make_card(path, values)
-
-
-def _cards(folders: Sequence[Path]) -> Iterator[Card]:
-    for folder in dict.fromkeys(folders):
-        try:
-            found = sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIXES))
-        except OSError:
-            continue
-        yield from filter(None, map(_loaded, found[:MAX_CARDS]))
-
-
-def _loaded(path: Path) -> Card | None:
-    try:
-        return load_card(path)
-    except DataError as error:
-        _log.warning("mlflow-carbon: dataset card not used: %s", error)
-        return None

@@ -16,7 +16,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from mlflow_carbon.datasets.card import Card, find_card
+from mlflow_carbon.datasets.card import Card
+from mlflow_carbon.datasets.cards import find_card
 from mlflow_carbon.datasets.examine import Examination, Used, examine, leaks
 from mlflow_carbon.datasets.examine import remember as remember_rows
 from mlflow_carbon.datasets.quality import Quality

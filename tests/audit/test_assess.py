@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from mlflow_carbon.audit.assess import AuditRequest, assess_subject, run_audit
+from mlflow_carbon.audit.assess import assess_subject
+from mlflow_carbon.audit.run import run_audit
+from mlflow_carbon.audit.select import AuditRequest
 from mlflow_carbon.errors import Location, StoreError
 from mlflow_carbon.evidence.model import Evidence, Fact, FactValue, Subject, SubjectKind
 from mlflow_carbon.evidence.store import Query

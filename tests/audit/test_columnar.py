@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from mlflow_carbon.audit.assess import run_audit
+from mlflow_carbon.audit.run import run_audit
 from mlflow_carbon.audit.select import AuditRequest
 from mlflow_carbon.audit.summary import Audit
 from mlflow_carbon.errors import StoreError

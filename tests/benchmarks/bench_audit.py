@@ -36,7 +36,7 @@ print(read)
 AUDIT = """
 import json, sys
 from datetime import datetime, timezone
-from mlflow_carbon.audit.assess import run_audit
+from mlflow_carbon.audit.run import run_audit
 from mlflow_carbon.audit.select import AuditRequest
 from mlflow_carbon.policy.load import load_pack
 packs = tuple(map(load_pack, ("baseline", "nist-ai-rmf-core")))

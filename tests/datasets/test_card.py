@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_carbon.datasets.card import MAX_BYTES, Card, find_card, load_card
+from mlflow_carbon.datasets.card import MAX_BYTES, Card
+from mlflow_carbon.datasets.cards import find_card, load_card
 from mlflow_carbon.errors import DataError
 
 WHOLE = """\

@@ -17,7 +17,8 @@ from huggingface_hub import DatasetCardData
 
 from mlflow_carbon.cli.dataset import command
 from mlflow_carbon.datasets.card import FIELDS as CARD_FIELDS
-from mlflow_carbon.datasets.card import Card, find_card, load_card
+from mlflow_carbon.datasets.card import Card
+from mlflow_carbon.datasets.cards import find_card, load_card
 from mlflow_carbon.datasets.standard import FIELDS, entries
 from mlflow_carbon.errors import DataError
 from mlflow_carbon.export import croissant as export

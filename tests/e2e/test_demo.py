@@ -126,7 +126,7 @@ def test_the_alias_is_refused_with_its_rules_and_allowed_once_the_evidence_is_th
 
 
 def test_it_ends_with_the_paths_it_wrote_and_three_commands_to_try(shown: Shown) -> None:
-    end = shown.output.split("Written")[1]
+    end = shown.output.split("\nWritten\n")[1]
     for name in ("report.pdf", "report.html", "report.json", "mlflow.db"):
         assert f"demo/{name}" in end or f"demo/report/{name}" in end
     assert end.split("Try next")[1].count("  $ ") == 3
