@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 with warnings.catch_warnings():  # it says on import that XDG_RUNTIME_DIR is not set
     warnings.simplefilter("ignore")
@@ -22,6 +23,15 @@ os.environ["DO_NOT_TRACK"] = "true"
 # For fixtures of a module or session, which run before the one below.
 os.environ["MLFLOW_CARBON_ENABLED"] = "false"
 _AT_START = frozenset(os.environ)
+
+# A busy machine is no failure; in CI the same examples every time.
+settings.register_profile(
+    "ours",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
+)
+settings.load_profile("ours")
 
 
 @pytest.fixture(autouse=True)

@@ -112,7 +112,7 @@ def as_table(data: Any) -> Table | None:
     """The table behind an object of a known library, or nothing."""
     root, name = type(data).__module__.partition(".")[0], type(data).__name__
     if root == "pandas" and name in ("DataFrame", "Series"):
-        return PandasTable(data.to_frame() if name == "Series" else data)
+        return PandasTable(_native(data.to_frame() if name == "Series" else data))
     if root == "polars" and name in ("DataFrame", "Series"):
         return ArrowTable((data.to_frame() if name == "Series" else data).to_arrow())
     if root == "pyarrow" and name == "Table":
@@ -151,6 +151,21 @@ def _column(name: object, column: Any, add: Any) -> ColumnDigest:
 def _is_content(index: Any) -> bool:
     named = any(name is not None for name in index.names)
     return named or index.nlevels > 1 or getattr(index.dtype, "kind", "O") not in "iu"
+
+
+def _native(frame: Any) -> Any:
+    """The frame with its columns in the machine's byte order: pandas 2 cannot pick rows of any other."""
+    foreign = {
+        position: dtype.newbyteorder("=")
+        for position, dtype in enumerate(frame.dtypes)
+        if getattr(dtype, "byteorder", "=") not in ("=", "|")
+    }
+    if not foreign:
+        return frame
+    native = frame.copy(deep=False)
+    for position, dtype in foreign.items():
+        native.isetitem(position, frame.iloc[:, position].astype(dtype))
+    return native
 
 
 def _of_batch(batch: Any) -> Any:

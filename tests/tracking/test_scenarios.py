@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,13 +37,15 @@ def test_a_run_attached_by_its_id_counts_from_the_first_to_the_last_log_call(
     measuring: MlflowClient,
 ) -> None:
     run_id = unwatched_run(measuring)
+    began = time.monotonic()
     measuring.log_metric(run_id, "loss", 0.5)
     burn(1.2)
     measuring.log_metric(run_id, "loss", 0.4)
+    worked_s = time.monotonic() - began
     burn(1.0)  # not the run's: nothing was logged to it any more
     mlflow_carbon.disable()
     run = measuring.get_run(run_id)
-    assert 1.1 < ours(run)[Metric.DURATION_S] * ours(run)[Metric.COVERAGE] < 1.9
+    assert 1.1 < ours(run)[Metric.DURATION_S] * ours(run)[Metric.COVERAGE] <= worked_s
     assert ours(run)[Metric.ENERGY_KWH] > 0
     assert our_tags(run)[Tag.EXIT] == "process-exit"
 
