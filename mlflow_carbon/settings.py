@@ -56,6 +56,8 @@ class Settings:
     """File of the gate's decisions; default: ``gate-ledger.jsonl`` in the folder of the spool."""
     gate_deadline_s: float = 10.0
     """The gate stays closed if the evidence has not been read by then."""
+    signing_key: Path | None = None
+    """Private key (``mlflow-carbon keys generate``) that signs the record of each run at its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ _ONLY_IN_ENVIRONMENT = {
     "gate_ledger": "it belongs to a server, whose environment decides",
     "gate_deadline_s": "it belongs to a server, whose environment decides",
     "wall_power_file": "it belongs to the machine, whose environment decides",
+    "signing_key": "a file in a project must not choose in whose name is signed",
     "spool_dir": "a file in a project must not choose where this user's processes write",
 }
 
@@ -199,14 +202,14 @@ def explain(
     )
 
 
-_OF_THE_GATE = ("gate_ledger", "gate_deadline_s")
+_READ_ALONE = ("gate_ledger", "gate_deadline_s", "keys", "trusted_keys")
 """Read on their own: the gate must work when another setting is broken."""
 
 
 def unknown_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """``MLFLOW_CARBON_*`` variables that set nothing, each with a suggestion or ""."""
     source = os.environ if environ is None else environ
-    known = {ENV_PREFIX + name.upper() for name in (*_kinds(), *_OF_THE_GATE)}
+    known = {ENV_PREFIX + name.upper() for name in (*_kinds(), *_READ_ALONE)}
     return {
         name: suggestion(name, known).strip()
         for name in sorted(source)
@@ -240,6 +243,27 @@ def gate_deadline_s(environ: Mapping[str, str] | None = None) -> float:
     name = ENV_PREFIX + "GATE_DEADLINE_S"
     text = source.get(name, "")
     return float(str(_converted(name, "float", text))) if text else Settings().gate_deadline_s
+
+
+def keys_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Where this user's private keys lie: ``MLFLOW_CARBON_KEYS``, else in the user's configuration."""
+    source = os.environ if environ is None else environ
+    if text := source.get(ENV_PREFIX + "KEYS", ""):
+        return Path(text).expanduser()
+    if configuration := source.get("XDG_CONFIG_HOME", ""):
+        return Path(configuration) / "mlflow-carbon" / "keys"
+    try:
+        return Path.home() / ".config" / "mlflow-carbon" / "keys"
+    except RuntimeError:  # no HOME and no passwd entry; nobody else may choose the keys here
+        return Path("/nonexistent/mlflow-carbon/keys")
+
+
+def trusted_keys(environ: Mapping[str, str] | None = None) -> Path:
+    """The file of the public keys whose signatures count; it may not exist."""
+    source = os.environ if environ is None else environ
+    if text := source.get(ENV_PREFIX + "TRUSTED_KEYS", ""):
+        return Path(text).expanduser()
+    return keys_folder(source) / "trusted_keys.yaml"
 
 
 def visible_gpus(environ: Mapping[str, str] | None = None) -> str | None:

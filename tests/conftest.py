@@ -48,6 +48,7 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.setenv("MLFLOW_CARBON_ENABLED", "false")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     yield
     # mlflow.set_experiment() leaves a variable behind, and measuring in this process its hooks.
     for name in set(os.environ) - _AT_START:

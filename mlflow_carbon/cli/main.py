@@ -26,6 +26,7 @@ COMMANDS = {
     "factors": "Show emission factors and their sources; check and bring in your own.",
     "measure": "Run a program and record its energy on an MLflow run.",
     "verify": "Say whether runs are as they were when they ended.",
+    "keys": "Make, list, replace and withdraw signing keys.",
     "recover": "Deliver the energy of runs whose process was killed.",
 }
 

@@ -1,0 +1,1 @@
+"""Keys, and statements signed with them: who said what about which content, and when."""
