@@ -33,7 +33,7 @@ class Settings:
     pue: float | None = None
     """Power usage effectiveness of the site, >= 1; recorded beside the figures, never folded in."""
     sample_period_s: float = 1.0
-    """Between two readings of the counters."""
+    """Between two readings of the counters in a run's first minute; later up to 5 s."""
     publish_period_s: float = 60.0
     """Between two ``log_batch`` calls per run while it runs."""
     wall_power_file: Path | None = None

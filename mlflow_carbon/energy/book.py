@@ -20,6 +20,11 @@ _jitter = random.Random()  # noqa: S311 (no secret)
 
 log = logging.getLogger(__name__)
 
+SLOWEST_S = 5.0
+"""However long a run lasts, its meters are read this often: a process that is killed loses no more."""
+_LOSS = 1 / 60
+"""As a run grows older they are read less often, so that at most this part of it is lost then."""
+
 EDGE_S, EDGE_PERIOD_S = 0.15, 0.02
 """After a run's start counters are polled this long and this often, to see a tick happen."""
 
@@ -30,7 +35,7 @@ class Book:
     def __init__(
         self, meters: Sequence[Meter], unmeasured: Sequence[Unmeasured], period_s: float
     ) -> None:
-        """No runs yet; meters are to be read every ``period_s``, or as often as they need."""
+        """No runs yet; a young run's meters are to be read every ``period_s``, or as often as they need."""
         self._meters, self._unmeasured = tuple(meters), tuple(unmeasured)
         self._period_s = max(EDGE_PERIOD_S, period_s)
         self._ledger = Ledger()
@@ -49,10 +54,7 @@ class Book:
     def expect(self, now_ns: int) -> None:
         """Before the readings at a run's start: begin the tracks if no run is open."""
         if not len(self):
-            self._tracks = {
-                m.info.id: Track(m.info, now_ns, min(self._period_s, m.info.period_s))
-                for m in self._meters
-            }
+            self._tracks = {m.info.id: Track(m.info, now_ns) for m in self._meters}
         self._edge_until_ns = now_ns + int(EDGE_S * 1e9)
 
     def open(self, run_id: str, at_ns: int, parent_id: str | None = None) -> None:
@@ -93,7 +95,7 @@ class Book:
             KeyError: the run is not open.
         """
         for track in self._tracks.values():
-            if (interval := track.bridge(now_ns)) is not None:
+            if (interval := track.bridge(now_ns, self.pace_s(now_ns))) is not None:
                 self._ledger.hand_out(track.info, interval)
         account = self._ledger.account(
             run_id, now_ns, self._unmeasured, self._troubles(now_ns), last=True
@@ -101,14 +103,19 @@ class Book:
         self._ledger.close(run_id)
         return account
 
+    def pace_s(self, now_ns: int) -> float:
+        """Between two readings now: one second, and from the youngest run's second minute on up to five."""
+        age_s = (now_ns - self._ledger.youngest_ns) / 1e9
+        return max(self._period_s, min(SLOWEST_S, age_s * _LOSS))
+
     def delay_s(self, meters: Sequence[Meter], now_ns: int) -> float:
         """How long to wait before reading these meters again."""
         if now_ns < self._edge_until_ns and any(meter.info.tick_s for meter in meters):
             return EDGE_PERIOD_S
-        shortest_s = min(meter.info.period_s for meter in meters)
+        shortest_s = min((meter.info.period_s for meter in meters), default=SLOWEST_S)
         # Regular sampling of a regular load sees always the same phase of it: hence the jitter.
         jitter = _jitter.uniform(0.7, 1.3) if shortest_s < 1 else 1.0
-        return min(self._period_s, shortest_s * jitter)
+        return min(self.pace_s(now_ns), shortest_s * jitter)
 
     @property
     def unattributed_j(self) -> dict[str, float]:
@@ -117,6 +124,6 @@ class Book:
 
     def _troubles(self, now_ns: int) -> dict[str, tuple[MeterInfo, str]]:
         return {
-            meter_id: (track.info, track.why_silent(now_ns))
+            meter_id: (track.info, track.why_silent(now_ns, self.pace_s(now_ns)))
             for meter_id, track in self._tracks.items()
         }

@@ -68,9 +68,9 @@ class Track:
     whatever was bridged in between; what a bridge gave too much is taken off the next one.
     """
 
-    def __init__(self, info: MeterInfo, opened_ns: int, period_s: float = 1.0) -> None:
-        """Start at ``opened_ns``, to be read every ``period_s``; the first reading sets the zero."""
-        self.info, self._period_s = info, period_s
+    def __init__(self, info: MeterInfo, opened_ns: int) -> None:
+        """Start at ``opened_ns``; the first reading sets the zero."""
+        self.info = info
         self._at_ns, self._polled_ns = opened_ns, opened_ns
         self._beat = Beat(int(info.tick_s * 1e9))
         self._handed: _Tick | None = None
@@ -119,17 +119,17 @@ class Track:
         if gap.lost or self.info.method is not Method.COUNTER:
             self._broken = gap.reason
 
-    def bridge(self, to_ns: int) -> Interval | None:
+    def bridge(self, to_ns: int, pace_s: float = 1.0) -> Interval | None:
         """The joules up to ``to_ns`` although the next tick is not there yet; ``None`` before any reading.
 
-        Within a few periods of the last reading the last power is carried on; after that
+        Meters are read every ``pace_s``. Within a few times that of the last reading the last power is carried on; after that
         nothing is assumed: the stretch is not covered and only the upper bound grows.
         """
         if self._handed is None or self._tick is None or to_ns <= self._at_ns:
             return None
         span_s = (to_ns - self._at_ns) / 1e9
         age_s = self.silent_s(to_ns)
-        fresh = self.trouble is None and age_s <= 3 * max(self._period_s, self.info.tick_s)
+        fresh = self.trouble is None and age_s <= 3 * self._late_s(pace_s)
         power_w = self._latest_w() if fresh else None
         if power_w is None:
             energy = Range(0.0, 0.0, self._ceiling_w() * span_s)
@@ -148,13 +148,16 @@ class Track:
         self._moved(_Tick(at, self._handed.energy_j + energy, self._handed.own_j + own))
         return interval
 
-    def why_silent(self, now_ns: int) -> str:
+    def why_silent(self, now_ns: int, pace_s: float = 1.0) -> str:
         """The reason, where a run got no figure from this meter."""
         if self.trouble:
             return self.trouble
         silent_s = self.silent_s(now_ns)
-        late = silent_s > 2 * max(self._period_s, self.info.tick_s) or self._tick is None
+        late = silent_s > 2 * self._late_s(pace_s) or self._tick is None
         return f"silent for {silent_s:.2f} s" if late else "counted nothing during the run"
+
+    def _late_s(self, pace_s: float) -> float:
+        return max(min(pace_s, self.info.period_s), self.info.tick_s)
 
     def silent_s(self, now_ns: int) -> float:
         """Seconds since the meter last gave a value, or since the start."""

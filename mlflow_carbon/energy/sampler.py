@@ -1,15 +1,16 @@
 """The sampler: reads the meters while runs are open and keeps the book.
 
 Meters that cannot hang (files of the kernel) are read by the caller at a run's edges, exactly
-then, and by one daemon thread in between. Meters that can (a driver, a program) have a thread of
-their own, so that a hung call holds up neither the user's program nor the other meters.
+then, and by one daemon thread in between, which sets the pace for all. Meters that can hang (a
+driver, a program) have a thread of their own, so that a hung call holds up neither the user's
+program nor the other meters.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mlflow_carbon.energy.book import Book
 from mlflow_carbon.energy.ledger import RunEnergy
@@ -22,7 +23,7 @@ PATIENCE_S = 0.02
 
 
 class _Group:
-    """Some meters and the thread that reads them while runs are open."""
+    """Some meters and the thread that reads them while runs are open: when told, or more often if they need it."""
 
     def __init__(self, sampler: Sampler, meters: Sequence[Meter], name: str) -> None:
         self.meters, self.name = meters, name
@@ -34,7 +35,7 @@ class _Group:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Have the thread run; it reads at once."""
+        """Have the thread run, and look at once what there is to do."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
             self._thread.start()
@@ -42,10 +43,9 @@ class _Group:
 
     def _run(self) -> None:
         while (delay_s := self._sampler.delay_s(self)) is not None:
-            woken = self.wake.wait(delay_s)
+            told = self.wake.wait(delay_s)
             self.wake.clear()
-            # Others read too (an account every second): then this thread has nothing to do yet.
-            if self._sampler.busy() and (woken or not self._sampler.delay_s(self)):
+            if self._sampler.busy() and (told or not self._sampler.delay_s(self)):
                 self.read()
 
     def read(self) -> None:
@@ -60,6 +60,18 @@ class _Group:
         self._sampler.delivered(self, started_ns)
 
 
+class _Pace(_Group):
+    """The meters that cannot hang. Their thread has all the others read too when it does."""
+
+    def _run(self) -> None:
+        while (delay_s := self._sampler.delay_s(self)) is not None:
+            if delay_s > 0:
+                self.wake.wait(delay_s)
+                self.wake.clear()
+            else:
+                self._sampler.tick()
+
+
 class Sampler:
     """Measures the runs of one process. Safe to call from any thread; raises nothing but ``KeyError``."""
 
@@ -69,9 +81,14 @@ class Sampler:
         unmeasured: Sequence[Unmeasured] = (),
         *,
         period_s: float = PERIOD_S,
+        after_reading: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take the meters over; nothing is read and no thread runs before a run opens."""
+        """Take the meters over; nothing is read and no thread runs before a run opens.
+
+        ``after_reading`` is called on the sampler's thread whenever it has read all the meters.
+        """
         self._meters, self._unmeasured = tuple(meters), tuple(unmeasured)
+        self._after_reading = after_reading
         self._period_s = period_s
         self._stopped = False
         self._begin()
@@ -85,7 +102,7 @@ class Sampler:
         for meter in self._meters:
             if meter.info.may_block:
                 families.setdefault(meter.info.id.partition(":")[0], []).append(meter)
-        self._plain = _Group(self, plain, "mlflow-carbon")
+        self._plain = _Pace(self, plain, "mlflow-carbon")
         self._blocking = [
             _Group(self, found, f"mlflow-carbon-{name}") for name, found in families.items()
         ]
@@ -104,8 +121,7 @@ class Sampler:
         with self._lock:
             self._book.open(run_id, now_ns, parent_id)
         for group in (self._plain, *self._blocking):
-            if group.meters:
-                group.start()
+            group.start()
 
     def adopt(self, run_id: str, parent_id: str) -> None:
         """A run that is open turns out to be nested in another one that is; else nothing happens."""
@@ -113,13 +129,11 @@ class Sampler:
             self._book.adopt(run_id, parent_id)
 
     def account(self, run_id: str) -> RunEnergy:
-        """What the run has used so far.
+        """What the run has used up to the last reading.
 
         Raises:
             KeyError: no such run is open.
         """
-        self._require(run_id)
-        self._plain.read()
         with self._lock:
             return self._book.account(run_id, time.monotonic_ns())
 
@@ -130,6 +144,12 @@ class Sampler:
             KeyError: no such run is open.
         """
         self._require(run_id)
+        self._read_all()
+        with self._lock:
+            return self._book.close(run_id, time.monotonic_ns())
+
+    def _read_all(self) -> None:
+        """Read the kernel's files, and wait a little for the meters that can hang."""
         asked_ns = time.monotonic_ns()
         for group in self._blocking:
             group.wake.set()
@@ -138,7 +158,6 @@ class Sampler:
             self._news.wait_for(
                 lambda: all(group.done_ns >= asked_ns for group in self._blocking), PATIENCE_S
             )
-            return self._book.close(run_id, time.monotonic_ns())
 
     def _require(self, run_id: str) -> None:
         with self._lock:
@@ -172,7 +191,15 @@ class Sampler:
         if not self.busy():
             return _UNTIL_WOKEN_S
         now_ns = time.monotonic_ns()
-        return max(0.0, self._book.delay_s(group.meters, now_ns) - (now_ns - group.done_ns) / 1e9)
+        delay_s = self._book.delay_s(group.meters, now_ns)
+        if group is not self._plain and delay_s >= self._book.pace_s(now_ns):
+            return _UNTIL_WOKEN_S
+        return max(0.0, delay_s - (now_ns - group.done_ns) / 1e9)
+
+    def tick(self) -> None:
+        """It is time: have all meters read, then tell who waits for that."""
+        self._read_all()
+        self._after_reading()
 
     def take(self, meter: Meter, reading: Reading | Gap) -> None:
         """Put a reading on the book."""

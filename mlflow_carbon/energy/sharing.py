@@ -101,6 +101,11 @@ class Ledger:
         """How many runs are open."""
         return len(self._open)
 
+    @property
+    def youngest_ns(self) -> int:
+        """When the last of the open runs began; 0 without any."""
+        return max((account.opened_ns for account in self._open.values()), default=0)
+
     def open(self, run_id: str, at_ns: int, parent_id: str | None = None) -> None:
         """Begin an account."""
         self._open[run_id] = _Account(run_id, None if parent_id == run_id else parent_id, at_ns)

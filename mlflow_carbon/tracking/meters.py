@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mlflow_carbon.energy.ledger import RunEnergy
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 class Meters:
     """The sampler, made on first use: looking for hardware takes time that ``import mlflow`` must not."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Nothing is looked for yet."""
-        self._settings = settings
+    def __init__(self, settings: Settings, after_reading: Callable[[], None]) -> None:
+        """Nothing is looked for yet. ``after_reading`` is called on the sampler's thread."""
+        self._settings, self._after_reading = settings, after_reading
         self._sampler: Sampler | None = None
         self._hardware = ""
         self._lock = threading.Lock()
@@ -33,7 +34,10 @@ class Meters:
                 found = discover(self._settings)
                 self._hardware = found.hardware
                 self._sampler = Sampler(
-                    found.meters, found.unmeasured, period_s=self._settings.sample_period_s
+                    found.meters,
+                    found.unmeasured,
+                    period_s=self._settings.sample_period_s,
+                    after_reading=self._after_reading,
                 )
         self._sampler.open(run_id, parent_id)
         return self._hardware

@@ -22,7 +22,7 @@ from mlflow_carbon.tracking.facts import Exit, Facts, Origin
 from mlflow_carbon.tracking.meters import Meters
 from mlflow_carbon.tracking.ranks import PARENT_RUN, is_launcher
 from mlflow_carbon.tracking.session import NS_PER_S, Session
-from mlflow_carbon.tracking.workers import Job, Keeper, Sender
+from mlflow_carbon.tracking.workers import Job, Sender
 
 FINAL_WAIT_S = 5.0
 """How long the end of a run, or of the process, waits for MLflow; then the spool keeps the record."""
@@ -47,12 +47,11 @@ class Recorder:
         """Nothing is opened before the first run."""
         self._settings = settings
         self._desk = Desk(settings)
-        self._meters = Meters(settings)
+        self._meters = Meters(settings, after_reading=self._tick)
         self._sessions: dict[str, Session] = {}
         self._launched: set[str] = set()
         self._lock = threading.RLock()
         self._sender: Sender | None = None
-        self._keeper: Keeper | None = None
         self._exit_registered = False
         itself = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _forked(itself))
@@ -152,8 +151,6 @@ class Recorder:
             exit_ = Exit.EXCEPTION if died else Exit.PROCESS_EXIT
             jobs.append(self._finish(session, exit_, worked_only=attached))
         self._wait(jobs)
-        if self._keeper is not None:
-            self._keeper.stop()
         self._meters.shutdown()
         atexit.unregister(self._at_exit)
 
@@ -163,7 +160,7 @@ class Recorder:
             session.abandon()
         self._sessions = {}
         self._lock = threading.RLock()
-        self._sender = self._keeper = None
+        self._sender = None
         self._meters.after_fork()
 
     # What we do about it.
@@ -184,7 +181,7 @@ class Recorder:
             self._sessions[run_id] = session
             if parent_id in self._sessions:
                 self._sessions[parent_id].parent = True
-        self._start_threads()
+        self._start_sender()
         with harmless("keep a spool file") as attempt:
             self._claim(session)
         session.trouble(attempt.failed)
@@ -211,11 +208,10 @@ class Recorder:
         if session.origin is Origin.ATTACHED:
             self._let_go_of_others()
 
-    def _start_threads(self) -> None:
+    def _start_sender(self) -> None:
         with self._lock:
             if self._sender is None:
                 self._sender = Sender()
-                self._keeper = Keeper(self._tick, self._settings.sample_period_s)
             if not self._exit_registered:
                 # Last in, first out: this runs before MLflow ends the runs left open.
                 atexit.register(self._at_exit)
@@ -299,7 +295,7 @@ class Recorder:
             session.spool_facts(session.facts(energy), now_s=time.monotonic())
         push(session.client, session.run_id, record, number=number, power_w=power_w)
 
-    # On the keeper's thread.
+    # On the sampler's thread, whenever the meters have been read.
 
     def _tick(self) -> None:
         now_ns = time.monotonic_ns()

@@ -1,4 +1,4 @@
-"""Two daemon threads of a measuring process: one keeps time, one talks to MLflow and may be stuck doing so."""
+"""The daemon thread of a measuring process that talks to MLflow, and may be stuck doing so."""
 
 from __future__ import annotations
 
@@ -58,23 +58,3 @@ class Sender:
             self._busy_since_s = time.monotonic()
             job.run()
             self._busy_since_s = None
-
-
-class Keeper:
-    """Calls ``tick`` every ``period_s``."""
-
-    def __init__(self, tick: Callable[[], None], period_s: float) -> None:
-        """Start the thread."""
-        self._tick, self._period_s = tick, period_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="mlflow-carbon-keeper", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """No further tick; does not wait for the one in hand."""
-        self._stop.set()
-
-    def _loop(self) -> None:
-        while not self._stop.wait(self._period_s):
-            with harmless("keep a record of a running run"):
-                self._tick()

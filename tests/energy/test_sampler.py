@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from mlflow_carbon.energy.book import Book
+from mlflow_carbon.energy.ledger import RunEnergy
 from mlflow_carbon.energy.meter import Component, Gap, Unmeasured
 from mlflow_carbon.energy.sampler import Sampler
 from tests.fakes.meters import HangingMeter, ScriptedMeter, SteadyMeter
@@ -17,6 +19,7 @@ from tests.fakes.meters import HangingMeter, ScriptedMeter, SteadyMeter
 def test_a_run_gets_the_joules_between_its_start_and_its_end() -> None:
     sampler = Sampler([SteadyMeter(1000.0)])
     sampler.open("a")
+    sampler.tick()
     so_far = sampler.account("a").attributed_j
     account = sampler.close("a")
     sampler.shutdown()
@@ -38,6 +41,37 @@ def test_two_runs_at_once_add_up_to_the_machine() -> None:
     assert a.attributed_j is not None
     assert b.attributed_j is not None
     assert a.attributed_j.mid + b.attributed_j.mid == pytest.approx(1000.0 * a.duration_s, rel=1e-6)
+
+
+def test_who_keeps_a_record_is_called_after_the_meters_were_read_and_reads_none_again() -> None:
+    meter = SteadyMeter(1000.0, may_block=True)
+    heard: list[RunEnergy] = []
+    enough = threading.Event()
+
+    def hear() -> None:
+        before = meter.readings
+        heard.append(sampler.account("a"))
+        assert meter.readings == before
+        enough.set()
+
+    sampler = Sampler([meter], period_s=0.05, after_reading=hear)
+    sampler.open("a")
+    assert enough.wait(10)
+    sampler.close("a")
+    sampler.shutdown()
+    (part,) = heard[0].components
+    assert part.readings == 1  # the first one sets the zero
+
+
+def test_the_meters_of_an_old_run_are_read_less_often_and_of_a_new_one_every_second_again() -> None:
+    meter = SteadyMeter(1000.0)
+    book = Book([meter], (), period_s=1.0)
+    book.expect(0)
+    book.open("old", 0)
+    ages_s = (1, 59, 120, 300, 86_400)
+    assert [book.delay_s([meter], age_s * 10**9) for age_s in ages_s] == [1, 1, 2, 5, 5]
+    book.open("new", 86_400 * 10**9)
+    assert book.delay_s([meter], 86_401 * 10**9) == 1
 
 
 def test_a_driver_call_that_hangs_holds_up_neither_the_run_nor_the_other_meters() -> None:
@@ -81,7 +115,7 @@ def test_a_meter_that_fails_is_logged_once_and_named_in_the_account(
     sampler = Sampler([meter], [Unmeasured(Component.GPU, "no driver")])
     with caplog.at_level(logging.WARNING):
         sampler.open("a")
-        sampler.account("a")
+        sampler.tick()
         account = sampler.close("a")
     sampler.shutdown()
     assert {part.reason for part in account.unmeasured} == {

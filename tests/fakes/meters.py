@@ -19,15 +19,18 @@ class SteadyMeter:
         self.power_w = power_w
         self.began_ns = time.monotonic_ns()
         self.closed = False
+        self.readings = 0
         self.info = MeterInfo(
             id=name,
             component=Component.GPU if may_block else Component.CPU,
             method=Method.COUNTER,
             describe=name,
+            period_s=10.0,
             may_block=may_block,
         )
 
     def read(self) -> Reading | Gap:
+        self.readings += 1
         now_ns = time.monotonic_ns()
         return Reading(now_ns, Range.exactly(self.power_w * (now_ns - self.began_ns) / 1e9))
 
