@@ -1,12 +1,12 @@
 # `make demo` shows the whole product; `make test` passes the tests. Both set up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help setup pango compiler demo test test-mlflow check format examples bench bench-audit wheel wheel-check clean
+.PHONY: help setup pango compiler demo test test-mlflow test-frameworks check format examples bench bench-audit wheel wheel-check clean
 
 BIN := .venv/bin
 READY := .venv/.ready
 
 help: ## Show the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml uv.lock .ci/setup
 	@echo "Setting up .venv (a few minutes the first time)"
@@ -28,6 +28,9 @@ test: $(READY) pango compiler ## Run all tests
 
 test-mlflow: $(READY) ## Recording tests with another MLflow (MLFLOW=2.14.0; empty: the newest)
 	.ci/test-mlflow $(MLFLOW)
+
+test-frameworks: $(READY) ## Recording tests with PyTorch, Lightning, Keras, Transformers (2 GB the first time)
+	.ci/test-frameworks
 
 check: $(READY) ## Style, types, import directions, lock file
 	$(BIN)/ruff check .
