@@ -130,6 +130,11 @@ class Artifact:
 
 
 class RegistryTag:
+
+
+def signature_path(document: str) -> str:
+    """Where the signed envelope of an evidence document lies: ``evidence.dsse.json`` beside it."""
+    return document.removesuffix(".json") + ".dsse.json"
     """Tags of registered models and model versions that people or the auditor set."""
 
     OWNER = "owner"
@@ -140,6 +145,8 @@ class RegistryTag:
 
 
 class AuditTag:
+    VERDICT = "mlflow_carbon.verdict"
+    """Signed verdict of an audit on a model version (a DSSE envelope)."""
     """Tags of the experiment that audits are put on record in, and of its runs."""
 
     EXPERIMENT = "mlflow_carbon.audits"

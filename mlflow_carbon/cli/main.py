@@ -25,7 +25,8 @@ COMMANDS = {
     "dataset": "Check dataset cards: what they say about provenance, and what not.",
     "factors": "Show emission factors and their sources; check and bring in your own.",
     "measure": "Run a program and record its energy on an MLflow run.",
-    "verify": "Say whether runs are as they were when they ended.",
+    "verify": "Say whether runs are as they were when they ended, and reports as they were signed.",
+    "witness": "Keep what runs looked like soon after they ended, outside of MLflow.",
     "keys": "Make, list, replace and withdraw signing keys.",
     "recover": "Deliver the energy of runs whose process was killed.",
 }

@@ -88,6 +88,18 @@ class History:
         found = [past for past in map(_past, runs) if past is not None]
         return sorted(found, key=lambda past: past.as_of)
 
+    def recorded(self, name: str, sha256: str) -> PastAudit | None:
+        """The audit on record that has a file of this name and digest."""
+        experiment = self._client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None or "`" in name:
+            return None
+        runs = self._client.search_runs(
+            [experiment.experiment_id],
+            filter_string=f"params.`sha256/{name}` = '{sha256}'",
+            max_results=1,
+        )
+        return next((past for past in map(_past, runs) if past is not None), None)
+
     def report(self, past: PastAudit) -> bytes:
         """The recorded ``report.json``.
 

@@ -97,6 +97,9 @@ CLOSED_FACTS: Mapping[str, FactType] = {
     "lineage.deleted_runs": _N,
     "seal.state": _T,
     "seal.changed": _L,
+    "seal.signature": _T,
+    "seal.signed_by": _T,
+    "seal.witnessed": _W,
     "policy.id": _T,
     "policy.version": _T,
     "policy.owner": _T,
@@ -110,8 +113,8 @@ CLOSED_FACTS: Mapping[str, FactType] = {
     "policy.loosened": _L,
 }
 """``lineage.*``: over the training run, its parents' trees, tuning children and evaluation runs of a
-version, each counted once. ``seal.*``: whether a run is as it was sealed, a value of ``evidence.seal.Seal``,
-and what changed. ``policy.*``: about a pack, see ``policy.about``. ``dataset.other_digests``: content hashes
+version, each counted once. ``seal.*``: whether a run is as it was sealed, what changed, and who signed and saw it,
+see ``evidence.sealed``; known only where the audit compared (``--seals``). ``policy.*``: about a pack, see ``policy.about``. ``dataset.other_digests``: content hashes
 the same dataset name had elsewhere in the store."""
 
 

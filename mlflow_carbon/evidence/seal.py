@@ -4,8 +4,9 @@ At its end each run writes a document of its own state and puts the document's S
 param, which MLflow lets nobody change. Here the document is read again and compared with the
 run as it is now: every key that was changed, removed or added since is named.
 
-Not seen: model files and other artifacts, which the document does not cover; a run forged as a
-whole; changes by somebody who writes to the database itself and makes a new document.
+Where a signature lies beside the document it is checked, and where a witness saw the run (see
+``witness.py``) its files are compared as well. Without those two, not seen: changed model files; a run
+forged as a whole; a record that was sealed again by somebody who may write to the store.
 """
 
 from __future__ import annotations
@@ -24,14 +25,18 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_carbon import schema
 from mlflow_carbon.errors import StoreError
+from mlflow_carbon.evidence import signature
 from mlflow_carbon.evidence.sealed import Change, Seal, SealCheck
 from mlflow_carbon.evidence.store import Query, open_store
-from mlflow_carbon.schema import Artifact, Metric, Param, Tag
+from mlflow_carbon.evidence.witness import Seen, compared, vanished
+from mlflow_carbon.schema import Artifact, Metric, Param, Tag, signature_path
+from mlflow_carbon.signing.trust import Trust
 
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 END_TOLERANCE_S = 120.0
 """The document is made just before MLflow writes the end time; both clocks may differ."""
 
+_ABSENT = "RESOURCE_DOES_NOT_EXIST"
 _LATER = (Tag.CARD_PREFIX, "mlflow.note.content")
 """Tags that are meant to be written after the run: dataset cards and the note of the MLflow UI."""
 
@@ -39,8 +44,8 @@ _LATER = (Tag.CARD_PREFIX, "mlflow.note.content")
 class Seals:
     """The seals of a store."""
 
-    def __init__(self, uri: str) -> None:
-        """Open the store; waits some seconds at most.
+    def __init__(self, uri: str, trust: Trust = Trust(), seen: Seen = Seen()) -> None:  # noqa: B008 - both are frozen
+        """Open the store; waits some seconds at most. ``seen``: what a witness saw.
 
         Raises:
             StoreError: it cannot be read.
@@ -50,6 +55,7 @@ class Seals:
             MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
         self._store = open_store(uri)
         self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        self._trust, self._seen = trust, seen
 
     def chosen(
         self, runs: Sequence[str] = (), experiments: Sequence[str] = (), models: Sequence[str] = ()
@@ -72,10 +78,27 @@ class Seals:
 
     def check(self, run_id: str) -> SealCheck:
         """One run against its seal."""
-        return check_run(self._client, run_id)
+        sighting = self._seen.runs.get(run_id)
+        if sighting is not None and self._gone(run_id):
+            return vanished(sighting)
+        check = check_run(self._client, run_id, self._trust)
+        return check if sighting is None else compared(check, sighting, self._client)
+
+    def vanished(self) -> tuple[SealCheck, ...]:
+        """The runs a witness saw that are gone for good."""
+        return tuple(vanished(one) for key, one in self._seen.runs.items() if self._gone(key))
+
+    def _gone(self, run_id: str) -> bool:
+        try:
+            self._client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code == _ABSENT:
+                return True
+            raise StoreError(f"run {run_id}: cannot be read: {error.message}") from error
+        return False
 
 
-def check_run(client: Any, run_id: str) -> SealCheck:
+def check_run(client: Any, run_id: str, trust: Trust = Trust()) -> SealCheck:  # noqa: B008 - frozen
     """Compare one run with its seal. ``client`` is an ``MlflowClient``.
 
     Raises:
@@ -97,11 +120,29 @@ def check_run(client: Any, run_id: str) -> SealCheck:
             change = Change("document", _path(number), "changed", digest, fault)
             return SealCheck(run_id, name, Seal.ALTERED, (change,), f"{param}: {fault}")
         documents.append(document)
-    changes = (*_chain(run_id, params, documents), *_compare(documents, run))
-    return SealCheck(run_id, name, _verdict(changes), tuple(sorted(changes)))
+    changes = (
+        *_chain(run_id, params, documents),
+        *_files(client, run_id, documents),
+        *_compare(documents, run),
+    )
+    last, digest = _path(len(params)), params[-1][1]
+    envelope, _ = _artifact(client, run_id, signature_path(last))
+    signed = signature.UNSIGNED
+    if envelope is not None:
+        signed = signature.check(envelope, run_id, last, digest, trust)
+    again = f"sealed {len(params)} times: it was resumed, or somebody wrote a new record"
+    return SealCheck(
+        run_id,
+        name,
+        verdict(changes),
+        tuple(sorted(changes)),
+        again if len(params) > 1 else "",
+        signed,
+    )
 
 
-def _verdict(changes: tuple[Change, ...]) -> Seal:
+def verdict(changes: tuple[Change, ...]) -> Seal:
+    """The state of a sealed run with these differences."""
     if any(change.kind != "added" for change in changes):
         return Seal.ALTERED
     return Seal.EXTENDED if changes else Seal.SEALED
@@ -127,6 +168,40 @@ def _document(
 ) -> tuple[Mapping[str, Any] | None, str]:
     """The document behind a digest, or why there is none that fits."""
     path = _path(number)
+    content, fault = _named(client, run_id, path, digest)
+    if content is None:
+        return None, fault
+    try:
+        document = json.loads(content)
+    except ValueError:
+        return None, f"{path} is not JSON"
+    return (
+        (document, "") if isinstance(document, dict) else (None, f"{path} is no document of ours")
+    )
+
+
+def _named(client: Any, run_id: str, path: str, digest: str) -> tuple[bytes | None, str]:
+    """The file with this digest, or why there is none."""
+    content, fault = _artifact(client, run_id, path)
+    if content is None:
+        return None, fault
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != digest:
+        return None, f"{path} was overwritten: its SHA-256 is {actual}"
+    return content, ""
+
+
+def _files(client: Any, run_id: str, documents: list[Mapping[str, Any]]) -> Iterator[Change]:
+    """The files beside the documents, each named with its digest in one of them."""
+    for document in documents:
+        for path, digest in _map(document, "files").items():
+            content, fault = _named(client, run_id, str(path), str(digest))
+            if content is None:
+                yield Change("document", str(path), "changed", str(digest), fault)
+
+
+def _artifact(client: Any, run_id: str, path: str) -> tuple[bytes | None, str]:
+    """A file of ours, or why there is none."""
     folder = path.rpartition("/")[0]
     try:
         listed = {item.path: item.file_size for item in client.list_artifacts(run_id, folder)}
@@ -135,19 +210,9 @@ def _document(
         if (listed[path] or 0) > MAX_DOCUMENT_BYTES:
             return None, f"{path} is larger than any document we write"
         with tempfile.TemporaryDirectory(prefix="mlflow-carbon-") as scratch:
-            content = Path(client.download_artifacts(run_id, path, scratch)).read_bytes()
+            return Path(client.download_artifacts(run_id, path, scratch)).read_bytes(), ""
     except (MlflowException, OSError) as error:
         raise StoreError(f"run {run_id}: its artifacts cannot be read: {error}") from error
-    actual = hashlib.sha256(content).hexdigest()
-    if actual != digest:
-        return None, f"{path} was overwritten: its SHA-256 is {actual}"
-    try:
-        document = json.loads(content)
-    except ValueError:
-        return None, f"{path} is not JSON"
-    return (
-        (document, "") if isinstance(document, dict) else (None, f"{path} is no document of ours")
-    )
 
 
 def _chain(

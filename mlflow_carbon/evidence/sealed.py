@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
+
+from mlflow_carbon.evidence.model import Fact
+from mlflow_carbon.evidence.signature import UNSIGNED, Signature, Standing
 
 
 class Seal(str, Enum):
@@ -19,7 +23,7 @@ class Seal(str, Enum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Change:
-    """One difference: ``place`` is metric, tag, param, input, run or document."""
+    """One difference: ``place`` is metric, tag, param, input, artifact, run or document."""
 
     place: str
     key: str
@@ -43,4 +47,23 @@ class SealCheck:
     seal: Seal
     changes: tuple[Change, ...] = ()
     reason: str = ""
-    """For ``unsealed`` and for a document that cannot be used."""
+    """For ``unsealed``, for a document that cannot be used, and for a run that was sealed again."""
+    signature: Signature = UNSIGNED
+    """Under the last document."""
+    witnessed_at: datetime | None = None
+    """When a witness first saw the run with this record."""
+
+    def facts(self) -> dict[str, Fact]:
+        """What a policy may ask about the comparison."""
+        where = f"run {self.run_id} compared with its seal"
+        values = {
+            "seal.state": self.seal.value,
+            "seal.changed": tuple(f"{change.place} {change.key}" for change in self.changes),
+            "seal.signature": self.signature.standing.value,
+        }
+        facts = {name: Fact(value, where) for name, value in values.items()}
+        if self.signature.standing is Standing.SIGNED:
+            facts["seal.signed_by"] = Fact(self.signature.by, where)
+        if self.witnessed_at is not None:
+            facts["seal.witnessed"] = Fact(self.witnessed_at, where)
+        return facts

@@ -15,12 +15,13 @@ from mlflow_carbon import schema
 from mlflow_carbon.carbon.intensity import Factor, factor_for
 from mlflow_carbon.carbon.own import own_factors
 from mlflow_carbon.carbon.region import find_region
-from mlflow_carbon.schema import Artifact, Metric, Param, Tag
+from mlflow_carbon.schema import Artifact, Metric, Param, Tag, signature_path
 from mlflow_carbon.settings import Settings
 from mlflow_carbon.tracking.edge import harmless
 from mlflow_carbon.tracking.facts import Base, Facts, Json, Origin
 from mlflow_carbon.tracking.ranks import is_launcher
 from mlflow_carbon.tracking.record import Record, Seal, build, seal
+from mlflow_carbon.tracking.signature import signed
 from mlflow_carbon.tracking.spool import Spool
 from mlflow_carbon.tracking.spooled import sealed_line
 from mlflow_carbon.tracking.summary import page
@@ -128,12 +129,14 @@ def conclude(
     if spool is not None:
         line = sealed_line(document.document.decode(), document.path, document.param, step)
         spool.append(line, now_s=now_s)
-    deliver(client, facts.run_id, record, document, step=step)
+    deliver(client, facts.run_id, record, document, desk.settings, step=step)
     if spool is not None:
         spool.remove()
 
 
-def deliver(client: Any, run_id: str, record: Record, document: Seal, *, step: int) -> None:
+def deliver(
+    client: Any, run_id: str, record: Record, document: Seal, settings: Settings, *, step: int
+) -> None:
     """Send a sealed record: first all figures in one ``log_batch``, then the documents."""
     params = {document.param: document.sha256}
     log(client, run_id, record.metrics, record.tags, step=step, params=params)
@@ -142,6 +145,10 @@ def deliver(client: Any, run_id: str, record: Record, document: Seal, *, step: i
         summary = page(json.loads(document.document), document.sha256, document.path)
         _put(client, run_id, Artifact.SUMMARY, summary.encode())
 
+    if settings.signing_key is not None:
+        with harmless("sign the record"):  # it is sealed without
+            envelope = signed(run_id, document, settings.signing_key)
+            _put(client, run_id, signature_path(document.path), envelope)
 
 def _put(client: Any, run_id: str, path: str, data: bytes) -> None:
     with tempfile.TemporaryDirectory(prefix="mlflow-carbon-") as scratch:

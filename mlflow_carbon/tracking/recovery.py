@@ -92,7 +92,7 @@ def _one(
     sealed = sealed_from_lines(spool.lines())
     gone_on = _went_on(client, facts, sealed)
     if sealed is not None and gone_on is None:
-        _again(client, facts.run_id, sealed)
+        _again(client, facts.run_id, sealed, desk)
         spool.remove()
     else:
         _first(client, facts, desk, spool, gone_on)
@@ -138,7 +138,7 @@ def _covered_s(metrics: Mapping[str, float]) -> float:
     return metrics.get(Metric.COVERAGE, 0.0) * metrics.get(Metric.DURATION_S, 0.0)
 
 
-def _again(client: Any, run_id: str, sealed: Json) -> None:
+def _again(client: Any, run_id: str, sealed: Json, desk: Desk) -> None:
     """Send the very bytes that were sealed when the run ended."""
     try:
         document = str(sealed["document"])
@@ -147,7 +147,7 @@ def _again(client: Any, run_id: str, sealed: Json) -> None:
         seal = Seal(str(sealed["path"]), str(sealed["param"]), document.encode())
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"the spool file is damaged: {type(error).__name__}: {error}") from error
-    deliver(client, run_id, record, seal, step=record.step)
+    deliver(client, run_id, record, seal, desk.settings, step=record.step)
 
 
 def _first(client: Any, facts: Facts, desk: Desk, spool: Spool, gone_on: Base | None) -> None:
