@@ -32,7 +32,8 @@ class Metric:
     """Measured share of the run's wall time, 0 to 1."""
     LARGEST_GAP_S = "carbon/largest_gap_s"
     DURATION_S = "carbon/duration_s"
-    """Wall time that ``coverage`` is a share of: all sessions of the run, without the pauses between them."""
+    """Wall time that ``coverage`` is a share of: all sessions of the run, without the pauses between them.
+    Hosts that worked at the same time count once."""
 
 
 class Tag:
@@ -56,6 +57,10 @@ class Tag:
     NOT_MEASURED = "mlflow_carbon.not_measured"
     """JSON object: component -> reason."""
     HARDWARE = "mlflow_carbon.hardware"
+    NODES = "mlflow_carbon.nodes"
+    """Of a run on several hosts, JSON: ``expected`` hosts, and how many of them are ``missing`` in the figures."""
+    NODE_PREFIX = "mlflow_carbon.node."
+    """+ name of a host: JSON with its own part of the figures. The run's metrics are their sum."""
     REGION = "mlflow_carbon.region"
     REGION_SOURCE = "mlflow_carbon.region_source"
     """How the region is known: setting | evidence | provider | guess | unknown."""
@@ -71,6 +76,8 @@ class Tag:
     """Power usage effectiveness if one was set; never folded into a figure."""
     DATASETS = "mlflow_carbon.datasets"
     """JSON list, one short record per dataset used: name, digest, context, sha256, rows, license."""
+    PROVENANCE_SHA256 = "mlflow_carbon.provenance_sha256"
+    """Of ``Artifact.PROVENANCE``, the full record of the datasets."""
     DATA_CONFLICT = "mlflow_carbon.data_conflict"
     """Names of datasets used in two roles in one run (training and testing), JSON list."""
     LEAKAGE = "mlflow_carbon.leakage"
@@ -114,6 +121,7 @@ class InputTag:
     SENSITIVE = "mlflow_carbon.sensitive"
     """``none`` or the declared classes of personal data."""
     DECLARED_BY = "mlflow_carbon.declared_by"
+    """Who declared the fields; with several, who declared which."""
     DUPLICATE_ROWS = "mlflow_carbon.duplicate_rows"
     MISSING_CELLS = "mlflow_carbon.missing_cells"
     SENSITIVE_FOUND = "mlflow_carbon.sensitive_found"
@@ -127,14 +135,15 @@ class Artifact:
     SUMMARY = "mlflow_carbon/summary.html"
     """For a person: the same figures as a page; rewritten when a run is resumed."""
     PROVENANCE = "mlflow_carbon/provenance.json"
-
-
-class RegistryTag:
+    """Everything known about the datasets and the base model. Named with its SHA-256 in the sealed evidence."""
 
 
 def signature_path(document: str) -> str:
     """Where the signed envelope of an evidence document lies: ``evidence.dsse.json`` beside it."""
     return document.removesuffix(".json") + ".dsse.json"
+
+
+class RegistryTag:
     """Tags of registered models and model versions that people or the auditor set."""
 
     OWNER = "owner"
@@ -142,11 +151,11 @@ def signature_path(document: str) -> str:
     RISK_TIER = "risk_tier"
     ATTESTATION_PREFIX = "mlflow_carbon.attestation."
     """+ statement: JSON of an attestation, on a model version."""
+    VERDICT = "mlflow_carbon.verdict"
+    """Signed verdict of an audit on a model version (a DSSE envelope)."""
 
 
 class AuditTag:
-    VERDICT = "mlflow_carbon.verdict"
-    """Signed verdict of an audit on a model version (a DSSE envelope)."""
     """Tags of the experiment that audits are put on record in, and of its runs."""
 
     EXPERIMENT = "mlflow_carbon.audits"

@@ -18,11 +18,11 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="For a program to read.")
 def check(card: Path, as_json: bool) -> None:
     """Read a card (NAME.dataset.yaml, Croissant, Hugging Face) and show the 22 provenance fields."""
-    from mlflow_carbon.datasets.cards import load_card
+    from mlflow_carbon.datasets.cards import load_card, merged
     from mlflow_carbon.datasets.standard import STANDARD, entries
 
     loaded = load_card(card)
-    found = entries(loaded)
+    found = entries(loaded.name, merged([loaded]))
     if as_json:
         document = {
             "standard": STANDARD,

@@ -7,17 +7,19 @@ Three ways to write one: our own short YAML (``NAME.dataset.yaml``), Croissant J
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mlflow_carbon.datasets.card import Card, read_yaml_card
 from mlflow_carbon.datasets.croissant import read_croissant
 from mlflow_carbon.datasets.huggingface import read_dataset_card
+from mlflow_carbon.datasets.record import Declared
 from mlflow_carbon.errors import DataError
 
 SUFFIXES = (".dataset.yaml", ".croissant.json", ".dataset.md")
 MAX_CARDS = 1000
 """Looked at in one folder."""
+NOBODY = "nobody named"
 
 _log = logging.getLogger(__name__)
 
@@ -33,19 +35,25 @@ def load_card(path: Path) -> Card:
     return read_dataset_card(path) if path.suffix == ".md" else read_yaml_card(path)
 
 
-def find_card(name: str, sha256: str | None, folders: Sequence[Path]) -> Card | None:
-    """The card of a data set: one that names its exact content first, then one of its name.
+def find_cards(name: str, sha256: str | None, folders: Sequence[Path]) -> tuple[Card, ...]:
+    """The cards of a data set: those that name its exact content first, then those of its name.
 
     A card tied to other content is never taken. A damaged card is told in the log and passed over,
     so that training goes on.
     """
-    by_name = None
-    for card in _cards(folders):
-        if card.sha256 and card.sha256 == sha256:
-            return card
-        if by_name is None and card.name == name and not card.sha256:
-            by_name = card
-    return by_name
+    cards = tuple(_cards(folders))
+    exact = [card for card in cards if card.sha256 and card.sha256 == sha256]
+    return (*exact, *(card for card in cards if card.name == name and not card.sha256))
+
+
+def merged(cards: Iterable[Card]) -> Mapping[str, Declared]:
+    """What several cards declare, by field: the first that says something counts, under its own name."""
+    found: dict[str, Declared] = {}
+    for card in cards:
+        by = card.declared_by or NOBODY
+        for field, value in card.declared().items():
+            found.setdefault(field, Declared(value, by))
+    return found
 
 
 def _cards(folders: Sequence[Path]) -> Iterator[Card]:

@@ -22,9 +22,17 @@ class Fingerprint:
     """Canonical form and its version, e.g. ``pandas/1``: hashes compare only within one form."""
 
 
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What somebody says about a dataset, and who."""
+
+    value: str
+    by: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetRecord:
-    """What is known. ``declared`` values come from a person or a card; ``declared_by`` names it per field."""
+    """What is known about one dataset in one role."""
 
     name: str
     digest: str
@@ -32,7 +40,6 @@ class DatasetRecord:
     fingerprint: Fingerprint | None
     unfingerprinted: str = ""
     """Why there is no fingerprint."""
-    declared: Mapping[str, str] = field(default_factory=dict)
-    """Fields of a dataset card: license, origin, collected, sensitive, issuer, ..."""
-    declared_by: Mapping[str, str] = field(default_factory=dict)
+    declared: Mapping[str, Declared] = field(default_factory=dict)
+    """By field of a dataset card: license, origin, collected, sensitive, issuer, ..."""
     quality: Quality | None = None

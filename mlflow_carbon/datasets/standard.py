@@ -5,9 +5,10 @@ Presence is all that is looked at: whether consent or a geography is true, only 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mlflow_carbon.datasets.card import Card
+from mlflow_carbon.datasets.record import Declared
 
 STANDARD = "Data & Trust Alliance, Data Provenance Standards 1.0.0"
 
@@ -56,12 +57,12 @@ class Entry:
     declared_by: str
 
 
-def entries(card: Card) -> tuple[Entry, ...]:
-    """All 22 fields of one card, in the standard's order."""
-    by = card.declared_by or "nobody named"
+def entries(name: str, declared: Mapping[str, Declared]) -> tuple[Entry, ...]:
+    """All 22 fields of one data set, in the standard's order; ``declared`` is by field of a card."""
+    given = {"": Declared(STANDARD, "mlflow-carbon"), "name": Declared(name, "the MLflow record")}
+    nothing = Declared("", "")
     found = []
     for field in FIELDS:
-        value = getattr(card, field.card_field) if field.card_field else STANDARD
-        said = "mlflow-carbon" if not field.card_field else by
-        found.append(Entry(field, value, said if value else ""))
+        said = {**declared, **given}.get(field.card_field, nothing)
+        found.append(Entry(field, said.value, said.by))
     return tuple(found)

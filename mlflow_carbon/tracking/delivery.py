@@ -19,8 +19,9 @@ from mlflow_carbon.schema import Artifact, Metric, Param, Tag, signature_path
 from mlflow_carbon.settings import Settings
 from mlflow_carbon.tracking.edge import harmless
 from mlflow_carbon.tracking.facts import Base, Facts, Json, Origin
+from mlflow_carbon.tracking.provenance import provenance
 from mlflow_carbon.tracking.ranks import is_launcher
-from mlflow_carbon.tracking.record import Record, Seal, build, seal
+from mlflow_carbon.tracking.record import Record, Seal, build, seal, with_provenance
 from mlflow_carbon.tracking.signature import signed
 from mlflow_carbon.tracking.spool import Spool
 from mlflow_carbon.tracking.spooled import sealed_line
@@ -124,11 +125,13 @@ def conclude(
     """
     base = facts.base or Base()
     record = desk.record(facts)
-    document = seal(facts, base, record, desk.factor, state_of_run(client, facts.run_id))
+    state = state_of_run(client, facts.run_id)
+    attached = provenance(facts.run_id, facts.datasets, state["params"], base.seals + 1)
+    record = with_provenance(record, attached)
+    document = seal(facts, base, record, desk.factor, state, attached)
     step = record.step + number
     if spool is not None:
-        line = sealed_line(document.document.decode(), document.path, document.param, step)
-        spool.append(line, now_s=now_s)
+        spool.append(sealed_line(document, step), now_s=now_s)
     deliver(client, facts.run_id, record, document, desk.settings, step=step)
     if spool is not None:
         spool.remove()
@@ -141,14 +144,18 @@ def deliver(
     params = {document.param: document.sha256}
     log(client, run_id, record.metrics, record.tags, step=step, params=params)
     _put(client, run_id, document.path, document.document)
-    with harmless("write the summary page"):  # the record is whole without it
-        summary = page(json.loads(document.document), document.sha256, document.path)
-        _put(client, run_id, Artifact.SUMMARY, summary.encode())
-
+    attached = document.provenance
+    if attached is not None:
+        _put(client, run_id, attached.path, attached.content)
     if settings.signing_key is not None:
         with harmless("sign the record"):  # it is sealed without
             envelope = signed(run_id, document, settings.signing_key)
             _put(client, run_id, signature_path(document.path), envelope)
+    with harmless("write the summary page"):  # the record is whole without it
+        datasets = [] if attached is None else json.loads(attached.content)["datasets"]
+        summary = page(json.loads(document.document), document.sha256, document.path, datasets)
+        _put(client, run_id, Artifact.SUMMARY, summary.encode())
+
 
 def _put(client: Any, run_id: str, path: str, data: bytes) -> None:
     with tempfile.TemporaryDirectory(prefix="mlflow-carbon-") as scratch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -185,3 +186,16 @@ def _joules(power: Sequence[PowerPoint], until_s: float) -> float:
         joules += point.power_w * max(0.0, min(point.at_s, until_s) - since_s)
         since_s, last_w = max(since_s, min(point.at_s, until_s)), point.power_w
     return joules + last_w * max(0.0, until_s - since_s)
+
+
+def canonical(value: object) -> Any:
+    """``value`` with what RFC 8785 has no form for as text: NaN, infinities, integers beyond 2**53."""
+    if isinstance(value, Mapping):
+        return {str(key): canonical(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [canonical(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**53:
+        return str(value)
+    return value

@@ -11,17 +11,16 @@ import json
 import sys
 import time
 import weakref
-from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mlflow_carbon.datasets.card import Card
-from mlflow_carbon.datasets.cards import find_card
+from mlflow_carbon.datasets.cards import find_cards, merged
 from mlflow_carbon.datasets.examine import Examination, Used, examine, leaks
 from mlflow_carbon.datasets.examine import remember as remember_rows
 from mlflow_carbon.datasets.quality import Quality
-from mlflow_carbon.datasets.record import DatasetRecord, Fingerprint
+from mlflow_carbon.datasets.record import DatasetRecord, Declared, Fingerprint
 from mlflow_carbon.datasets.rows import RowHashes
 from mlflow_carbon.schema import InputTag
 from mlflow_carbon.settings import Settings
@@ -40,9 +39,8 @@ _TAGGED = {
     "origin": InputTag.ORIGIN,
     "collected": InputTag.COLLECTED,
     "sensitive": InputTag.SENSITIVE,
-    "declared_by": InputTag.DECLARED_BY,
 }
-"""Fields of a dataset card that have an input tag."""
+"""Fields of a dataset card that have an input tag of their own."""
 
 _BYTES_PER_MB = 1_000_000
 
@@ -120,55 +118,45 @@ def _described(
             seen = Examination(fingerprint=attempt.failed, quality=None, rows=attempt.failed)
     found = seen.fingerprint
     known = found if isinstance(found, Fingerprint) else None
-    card = _card(live, name, known, folders)
-    declared = _declared(card) | _given(item)
-    by = declared.get("declared_by", "")
     record = DatasetRecord(
         name=name,
         digest=digest,
         context=_context(item),
         fingerprint=known,
         unfingerprinted="" if known is not None else str(found),
-        declared=declared,
-        declared_by={key: by for key in declared if key != "declared_by"},
+        declared={**merged(_cards(live, name, known, folders)), **_given(item)},
         quality=seen.quality,
     )
     return record, seen.rows
 
 
-def _given(item: Any) -> dict[str, str]:
+def _given(item: Any) -> dict[str, Declared]:
     """What the caller put into input tags of ours: nearer to the truth than any card."""
-    names = {tag: key for key, tag in _TAGGED.items()}
-    return {names[tag.key]: str(tag.value) for tag in item.tags if tag.key in names}
+    tags = {tag.key: str(tag.value) for tag in item.tags}
+    by = tags.get(InputTag.DECLARED_BY) or "tags given to log_input"
+    return {key: Declared(tags[tag], by) for key, tag in _TAGGED.items() if tags.get(tag)}
 
 
 def _context(item: Any) -> str:
     return next((str(tag.value) for tag in item.tags if tag.key == InputTag.CONTEXT), "")
 
 
-def _card(
+def _cards(
     live: object, name: str, known: Fingerprint | None, folders: Sequence[Path]
-) -> Card | None:
+) -> tuple[Card, ...]:
+    """The cards that speak of the dataset, the nearest to the training code first."""
     from mlflow_carbon.tracking.describe import described_in_code
 
-    card: Card | None = None
-    with harmless("read a dataset card"):
-        card = described_in_code(live, name)
-        if card is None:
-            card = find_card(name, known.sha256 if known else None, list(folders))
-    return card
-
-
-def _declared(card: Card | None) -> dict[str, str]:
-    if card is None:
-        return {}
-    values = {f.name: getattr(card, f.name) for f in fields(card)}
-    values.pop("path", None)  # where the card lies on this machine is nobody's business
-    return {key: str(value) for key, value in values.items() if value not in (None, "", (), [])}
+    cards: tuple[Card, ...] = ()
+    with harmless("read the dataset cards"):
+        said = described_in_code(live, name)
+        cards = () if said is None else (said,)
+        cards += find_cards(name, known.sha256 if known else None, list(folders))
+    return cards
 
 
 def to_json(record: DatasetRecord) -> Json:
-    """The record as one flat object, for the evidence and the run tag."""
+    """The record as an object, for the provenance record and the run tag."""
     data: Json = {"name": record.name, "digest": record.digest, "context": record.context}
     if record.fingerprint is not None:
         data |= {
@@ -181,8 +169,10 @@ def to_json(record: DatasetRecord) -> Json:
         data["unfingerprinted"] = record.unfingerprinted
     if record.quality is not None:
         data["quality"] = record.quality.to_json()
-    declared = {k: v for k, v in record.declared.items() if k not in ("name", "sha256")}
-    return data | declared
+    data["declared"] = {
+        key: {"value": said.value, "declared_by": said.by} for key, said in record.declared.items()
+    }
+    return data
 
 
 def _put_on(item: Any, record: DatasetRecord) -> None:
@@ -208,9 +198,22 @@ def _input_tags(record: DatasetRecord) -> dict[str, str]:
             values[InputTag.ROWS] = str(record.fingerprint.rows)
     if record.quality is not None:
         values |= _quality_tags(record.quality)
-    declared = record.declared
-    values |= {tag: declared[key] for key, tag in _TAGGED.items() if declared.get(key)}
+    values |= {
+        tag: record.declared[key].value for key, tag in _TAGGED.items() if key in record.declared
+    }
+    if record.declared:
+        values[InputTag.DECLARED_BY] = _who(record.declared)
     return values
+
+
+def _who(declared: Mapping[str, Declared]) -> str:
+    """One name, or who declared which fields: ``Kim: license, origin; the training code: collected``."""
+    fields_of: dict[str, list[str]] = {}
+    for key, said in declared.items():
+        fields_of.setdefault(said.by, []).append(key)
+    if len(fields_of) == 1:
+        return next(iter(fields_of))
+    return "; ".join(f"{by}: {', '.join(keys)}" for by, keys in fields_of.items())
 
 
 def _quality_tags(quality: Quality) -> dict[str, str]:

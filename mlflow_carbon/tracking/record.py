@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 import rfc8785
 
@@ -18,7 +16,16 @@ from mlflow_carbon.energy.ledger import RunEnergy
 from mlflow_carbon.energy.meter import Component
 from mlflow_carbon.schema import Artifact, Metric, Param, Tag
 from mlflow_carbon.settings import Settings
-from mlflow_carbon.tracking.facts import Base, Exit, Facts, Json, energy_to_json, range_to_json
+from mlflow_carbon.tracking.facts import (
+    Base,
+    Exit,
+    Facts,
+    Json,
+    canonical,
+    energy_to_json,
+    range_to_json,
+)
+from mlflow_carbon.tracking.provenance import Attachment, license_of
 from mlflow_carbon.units import G_PER_KG, kwh
 
 TAG_LIMIT = 8000
@@ -51,6 +58,7 @@ class Seal:
     path: str
     param: str
     document: bytes
+    provenance: Attachment | None = None
 
     @property
     def sha256(self) -> str:
@@ -259,8 +267,9 @@ def role_conflicts(datasets: Sequence[Json]) -> tuple[str, ...]:
 
 def _short(item: Json) -> Json:
     """What the tag shows of one dataset."""
-    keep = ("name", "digest", "context", "sha256", "rows", "license")
-    return {key: item[key] for key in keep if item.get(key) not in (None, "")}
+    keep = ("name", "digest", "context", "sha256", "rows")
+    short = {key: item[key] for key in keep if item.get(key) not in (None, "")}
+    return short | ({"license": found} if (found := license_of(item)) else {})
 
 
 def _compact(value: object) -> str:
@@ -278,8 +287,20 @@ def _list_that_fits(items: list[object] | list[Json] | list[str]) -> str:
     return text
 
 
+def with_provenance(record: Record, attached: Attachment | None) -> Record:
+    """The record with the tag that names the provenance file."""
+    if attached is None:
+        return record
+    return replace(record, tags={**record.tags, Tag.PROVENANCE_SHA256: attached.sha256})
+
+
 def seal(
-    facts: Facts, base: Base, record: Record, factor: Factor, run: Mapping[str, object]
+    facts: Facts,
+    base: Base,
+    record: Record,
+    factor: Factor,
+    run: Mapping[str, object],
+    provenance: Attachment | None = None,
 ) -> Seal:
     """The evidence document in canonical JSON (RFC 8785), to be named by its SHA-256 in a write-once param.
 
@@ -305,7 +326,7 @@ def seal(
         "energy": None if facts.energy is None else _energy_document(facts.energy),
         "emissions_g": range_to_json(None if total is None else emissions_g(total, factor)),
         "factor": asdict(factor),
-        "datasets": list(facts.datasets),
+        "files": {} if provenance is None else {provenance.path: provenance.sha256},
         "recorded": {"metrics": dict(record.metrics), "tags": dict(record.tags)},
         "run": dict(run),
     }
@@ -315,6 +336,7 @@ def seal(
         path=f"{stem}{number}{dot}{extension}",
         param=Param.EVIDENCE_SHA256 + number,
         document=rfc8785.dumps(canonical(document)),
+        provenance=provenance,
     )
 
 
@@ -327,16 +349,3 @@ def _energy_document(energy: RunEnergy) -> Json:
         "method": energy.method.value,
         "grade": energy.grade,
     }
-
-
-def canonical(value: object) -> Any:
-    """``value`` with what RFC 8785 has no form for as text: NaN, infinities, integers beyond 2**53."""
-    if isinstance(value, Mapping):
-        return {str(key): canonical(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [canonical(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**53:
-        return str(value)
-    return value

@@ -22,9 +22,9 @@ from mlflow_carbon.schema import Metric
 from mlflow_carbon.settings import Settings
 from mlflow_carbon.tracking.delivery import Desk, conclude, deliver, read_base
 from mlflow_carbon.tracking.facts import Base, Exit, Facts, Json, Origin
-from mlflow_carbon.tracking.record import ADDED_UP, Record, Seal
+from mlflow_carbon.tracking.record import ADDED_UP, Record
 from mlflow_carbon.tracking.spool import Spool, orphans
-from mlflow_carbon.tracking.spooled import facts_from_lines, sealed_from_lines
+from mlflow_carbon.tracking.spooled import facts_from_lines, seal_of, sealed_from_lines
 
 TOLERANCE_S = 1e-3
 """More run time than this on a run than we put there: somebody else did."""
@@ -141,10 +141,9 @@ def _covered_s(metrics: Mapping[str, float]) -> float:
 def _again(client: Any, run_id: str, sealed: Json, desk: Desk) -> None:
     """Send the very bytes that were sealed when the run ended."""
     try:
-        document = str(sealed["document"])
-        recorded = json.loads(document)["recorded"]
+        seal = seal_of(sealed)
+        recorded = json.loads(seal.document)["recorded"]
         record = Record(recorded["metrics"], recorded["tags"], int(sealed["step"]))
-        seal = Seal(str(sealed["path"]), str(sealed["param"]), document.encode())
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"the spool file is damaged: {type(error).__name__}: {error}") from error
     deliver(client, run_id, record, seal, desk.settings, step=record.step)

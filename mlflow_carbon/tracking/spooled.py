@@ -19,6 +19,8 @@ from mlflow_carbon.tracking.facts import (
     energy_from_json,
     energy_to_json,
 )
+from mlflow_carbon.tracking.provenance import Attachment
+from mlflow_carbon.tracking.record import Seal
 
 VERSION = 1
 
@@ -115,12 +117,35 @@ def _facts(data: Json) -> Facts:
         raise _damaged(error) from error
 
 
-def sealed_line(document: str, path: str, param: str, step: int) -> Json:
-    """The sealed document as it is about to be delivered, so that a later try delivers the same bytes."""
-    return {
-        "version": VERSION,
-        "sealed": {"document": document, "path": path, "param": param, "step": step},
+def sealed_line(seal: Seal, step: int) -> Json:
+    """The sealed documents as they are about to be delivered, so that a later try delivers the same bytes."""
+    sealed: Json = {
+        "document": seal.document.decode(),
+        "path": seal.path,
+        "param": seal.param,
+        "step": step,
     }
+    if seal.provenance is not None:
+        content = seal.provenance.content.decode()
+        sealed["provenance"] = {"path": seal.provenance.path, "content": content}
+    return {"version": VERSION, "sealed": sealed}
+
+
+def seal_of(sealed: Json) -> Seal:
+    """The seal of such a line.
+
+    Raises:
+        KeyError, TypeError: the line is damaged.
+    """
+    attached = sealed.get("provenance")
+    return Seal(
+        path=str(sealed["path"]),
+        param=str(sealed["param"]),
+        document=str(sealed["document"]).encode(),
+        provenance=None
+        if attached is None
+        else Attachment(str(attached["path"]), str(attached["content"]).encode()),
+    )
 
 
 def sealed_from_lines(lines: Sequence[Json]) -> Json | None:

@@ -9,6 +9,7 @@ from string import Template
 from mlflow_carbon import resources
 from mlflow_carbon.schema import Metric, Tag
 from mlflow_carbon.tracking.facts import Json
+from mlflow_carbon.tracking.provenance import license_of
 from mlflow_carbon.units import G_PER_KG, J_PER_KWH, show_duration, show_emissions, show_energy
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640.0, 180.0, 64.0, 24.0
@@ -22,8 +23,8 @@ _STATUS = {
 }
 
 
-def page(document: Json, sha256: str, path: str) -> str:
-    """The summary of a sealed evidence document (see ``record.seal``)."""
+def page(document: Json, sha256: str, path: str, datasets: Sequence[Json] = ()) -> str:
+    """The summary of a sealed evidence document (see ``record.seal``) and its provenance record."""
     tags: Json = document["recorded"]["tags"]
     metrics: Json = document["recorded"]["metrics"]
     run_tags: Json = document["run"].get("tags", {})
@@ -36,7 +37,7 @@ def page(document: Json, sha256: str, path: str) -> str:
         power=_power(document["energy"]),
         components=_components(document["energy"], document["recorded"]["tags"]),
         carbon=_carbon(document["factor"]) if Metric.EMISSIONS_KG in metrics else "",
-        datasets=_datasets(document["datasets"]),
+        datasets=_datasets(datasets),
         written_by=escape(str(document["written_by"])),
         document=escape(path),
         sha256=escape(sha256),
@@ -163,7 +164,7 @@ def _datasets(datasets: Sequence[Json]) -> str:
     head = "<tr><th>Name</th><th>Used for</th><th>Rows</th><th>License</th><th>Content (SHA-256)</th></tr>"
     rows = "".join(
         f"<tr><td>{escape(str(item['name']))}</td><td>{escape(str(item.get('context') or 'not said'))}</td>"
-        f"<td>{escape(str(item.get('rows', 'unknown')))}</td><td>{escape(str(item.get('license', 'not declared')))}</td>"
+        f"<td>{escape(str(item.get('rows', 'unknown')))}</td><td>{escape(license_of(item) or 'not declared')}</td>"
         f"<td>{_content(item)}</td></tr>"
         for item in datasets
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlflow_carbon.datasets.card import MAX_BYTES, Card
-from mlflow_carbon.datasets.cards import find_card, load_card
+from mlflow_carbon.datasets.cards import find_cards, load_card, merged
 from mlflow_carbon.errors import DataError
 
 WHOLE = """\
@@ -111,26 +111,40 @@ def test_html_in_a_card_stays_text(tmp_path: Path) -> None:
 
 def test_a_card_is_found_by_the_name_of_the_data_set(tmp_path: Path) -> None:
     write(tmp_path, WHOLE, "any-file-name")
-    found = find_card("applicants", None, [tmp_path / "nowhere", tmp_path])
-    assert found is not None
+    (found,) = find_cards("applicants", None, [tmp_path / "nowhere", tmp_path])
     assert found.issuer == "Example Bank"
-    assert find_card("others", None, [tmp_path]) is None
+    assert find_cards("others", None, [tmp_path]) == ()
 
 
 def test_a_card_tied_to_content_describes_only_that_content(tmp_path: Path) -> None:
     write(tmp_path, f"name: applicants\norigin: tied\nsha256: {'A' * 64}\n", "tied")
     write(tmp_path, "name: applicants\norigin: by name\n", "loose")
-    assert find_card("other name", "a" * 64, [tmp_path]).origin == "tied"
-    assert find_card("applicants", "b" * 64, [tmp_path]).origin == "by name"
+    assert [c.origin for c in find_cards("other name", "a" * 64, [tmp_path])] == ["tied"]
+    assert [c.origin for c in find_cards("applicants", "b" * 64, [tmp_path])] == ["by name"]
+    both = find_cards("applicants", "a" * 64, [tmp_path])
+    assert merged(both)["origin"].value == "tied"
     (tmp_path / "loose.dataset.yaml").unlink()
-    assert find_card("applicants", "b" * 64, [tmp_path]) is None
+    assert find_cards("applicants", "b" * 64, [tmp_path]) == ()
 
 
 def test_the_first_folder_wins(tmp_path: Path) -> None:
     for name in ("near", "far"):
         (tmp_path / name).mkdir()
         write(tmp_path / name, f"name: a\norigin: {name}\n")
-    assert find_card("a", None, [tmp_path / "near", tmp_path / "far"]).origin == "near"
+    found = merged(find_cards("a", None, [tmp_path / "near", tmp_path / "far"]))
+    assert found["origin"].value == "near"
+
+
+def test_cards_complete_one_another_and_each_value_keeps_the_name_of_who_declared_it(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, "name: a\nlicense: MIT\ndeclared_by: Kim\n", "one")
+    write(tmp_path, "name: a\nlicense: Apache-2.0\norigin: the lab\n", "two")
+    found = merged(find_cards("a", None, [tmp_path]))
+    assert {key: (said.value, said.by) for key, said in found.items()} == {
+        "license": ("MIT", "Kim"),
+        "origin": ("the lab", "nobody named"),
+    }
 
 
 def test_a_damaged_card_is_told_and_passed_over(
@@ -140,7 +154,7 @@ def test_a_damaged_card_is_told_and_passed_over(
     (tmp_path / "b.dataset.yaml").mkdir()
     write(tmp_path, "name: good\n", "c-good")
     with caplog.at_level(logging.WARNING):
-        assert find_card("good", None, [tmp_path]) is not None
+        assert find_cards("good", None, [tmp_path])
     assert "a-damaged.dataset.yaml:" in caplog.text
     assert "b.dataset.yaml: cannot be read" in caplog.text
 
@@ -149,7 +163,7 @@ def test_a_damaged_card_is_told_and_passed_over(
 def test_the_name_of_a_data_set_never_becomes_a_path(tmp_path: Path, name: str) -> None:
     (tmp_path / "cards").mkdir()
     write(tmp_path, "name: secret\n", "secret")
-    assert find_card(name, None, [tmp_path / "cards"]) is None
+    assert find_cards(name, None, [tmp_path / "cards"]) == ()
 
 
 def test_an_unreadable_card_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from huggingface_hub import DatasetCardData
 from mlflow_carbon.cli.dataset import command
 from mlflow_carbon.datasets.card import FIELDS as CARD_FIELDS
 from mlflow_carbon.datasets.card import Card
-from mlflow_carbon.datasets.cards import find_card, load_card
+from mlflow_carbon.datasets.cards import find_cards, load_card, merged
 from mlflow_carbon.datasets.standard import FIELDS, entries
 from mlflow_carbon.errors import DataError
 from mlflow_carbon.export import croissant as export
@@ -226,8 +226,8 @@ def test_cards_of_every_kind_are_found_and_damaged_ones_passed_over(
     hub_card(tmp_path, "---\nlicense: mit\n---\n", "other")
     os.mkfifo(tmp_path / "pipe.dataset.yaml")
     with caplog.at_level(logging.WARNING):
-        assert find_card("applicants", None, [tmp_path]).issuer == "Example Bank, Kim"
-        assert find_card("other", None, [tmp_path]).license == "MIT"
+        assert find_cards("applicants", None, [tmp_path])[0].issuer == "Example Bank, Kim"
+        assert find_cards("other", None, [tmp_path])[0].license == "MIT"
     assert "damaged.croissant.json:1: not valid JSON" in caplog.text
     assert "pipe.dataset.yaml: cannot be read" in caplog.text
 
@@ -242,14 +242,16 @@ def test_the_standard_has_22_fields_and_a_card_can_fill_all_but_its_version() ->
     assert len(set(held)) == 21
     assert set(held) <= set(CARD_FIELDS)
     whole = Card(**dict.fromkeys(CARD_FIELDS, "x"))
-    assert all(entry.value for entry in entries(whole))
+    assert all(entry.value for entry in entries(whole.name, merged([whole])))
 
 
 def test_every_value_says_who_declared_it_and_what_nobody_said_is_empty() -> None:
-    found = {e.field.card_field: e for e in entries(Card(name="a", issuer="B", declared_by="kim"))}
+    said = merged([Card(name="a", issuer="B", declared_by="kim"), Card(name="a", format="CSV")])
+    found = {e.field.card_field: e for e in entries("a", said)}
     assert found["issuer"].declared_by == "kim"
     assert (found["consent"].value, found["consent"].declared_by) == ("", "")
-    assert entries(Card(name="a"))[1].declared_by == "nobody named"
+    assert found["format"].declared_by == "nobody named"
+    assert found["name"].declared_by == "the MLflow record"
 
 
 def test_check_shows_what_is_said_and_what_is_not(tmp_path: Path) -> None:

@@ -25,11 +25,12 @@ from mlflow_carbon.tracking.facts import (
     Exit,
     Facts,
     Origin,
+    canonical,
     energy_from_json,
     energy_to_json,
     until,
 )
-from mlflow_carbon.tracking.record import TAG_LIMIT, build, canonical, seal
+from mlflow_carbon.tracking.record import TAG_LIMIT, build, seal
 from mlflow_carbon.tracking.recovery import without
 from mlflow_carbon.tracking.spooled import (
     absolute,
@@ -342,10 +343,7 @@ def test_what_canonical_json_has_no_form_for_is_sealed_as_text() -> None:
 
 
 def hostile_document(name: str) -> tuple[dict[str, object], str]:
-    said = facts(
-        datasets=[{"name": name, "digest": "d", "context": name, "license": name, "rows": 3}],
-        troubles=[name],
-    )
+    said = facts(troubles=[name])
     record = build(said, Base(), FACTOR, Settings())
     run = {"tags": {"mlflow.runName": name}}
     sealed = seal(said, Base(), record, FACTOR, run)
@@ -358,7 +356,9 @@ def hostile_document(name: str) -> tuple[dict[str, object], str]:
 )
 def test_the_summary_shows_hostile_names_as_text(name: str) -> None:
     document, sha256 = hostile_document(name)
-    html = page(document, sha256, "mlflow_carbon/evidence.json")
+    declared = {"license": {"value": name, "declared_by": name}}
+    datasets = [{"name": name, "digest": "d", "context": name, "declared": declared, "rows": 3}]
+    html = page(document, sha256, "mlflow_carbon/evidence.json", datasets)
     assert "<script" not in html
     assert "<img" not in html
     assert "http" not in html.replace("http-equiv", "")

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput
 
 import mlflow_carbon
 from mlflow_carbon.errors import DataError, SettingsError
@@ -263,20 +262,6 @@ def test_a_dataset_in_two_roles_is_a_conflict_although_mlflow_keeps_only_the_fir
     assert json.loads(our_tags(run)[Tag.DATA_CONFLICT]) == ["same"]
     contexts = [d["context"] for d in json.loads(our_tags(run)[Tag.DATASETS])]
     assert contexts == ["training", "testing"]
-
-
-def test_a_dataset_of_which_only_a_description_was_logged_has_no_hash_and_says_why(
-    measuring: MlflowClient, tmp_path: Path
-) -> None:
-    described = DatasetInput(Dataset("remote", "1234", "s3", '{"uri": "s3://bucket/x"}'))
-    with mlflow.start_run() as active:
-        measuring.log_inputs(active.info.run_id, [described])
-    assert InputTag.SHA256 not in inputs_of(measuring, active.info.run_id)["remote"]
-    evidence = measuring.download_artifacts(
-        active.info.run_id, "mlflow_carbon/evidence.json", str(tmp_path)
-    )
-    (item,) = json.loads(Path(evidence).read_text())["datasets"]
-    assert "only a description" in item["unfingerprinted"]
 
 
 def test_a_mistyped_setting_or_field_in_code_is_refused_with_a_suggestion() -> None:
