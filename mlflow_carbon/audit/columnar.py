@@ -21,6 +21,7 @@ from mlflow_carbon.audit import assess, totals
 from mlflow_carbon.audit.account import energy_row
 from mlflow_carbon.audit.finding import Finding
 from mlflow_carbon.audit.matrix import Cell, decoded, facts_needed, judge, tallies
+from mlflow_carbon.audit.seals import Comparisons, in_columns
 from mlflow_carbon.audit.select import (
     AuditRequest,
     Progress,
@@ -134,9 +135,13 @@ class _Columns:
         tables = load(
             self.con, self.source, experiments, {*facts_needed(packs), *totals.FACTS}, self.as_of
         )
+        comparisons = Comparisons(self.request.seals)
+        seals = comparisons.of_all(self._run_ids(), self.progress)
+        if seals is not None or any(one.startswith("seal.") for one in facts_needed(packs)):
+            tables = in_columns(tables, seals or ())
         selection = self._selection()
         self.progress("Reading runs", selection.runs_read, selection.runs_read)
-        registered = self._registered()
+        registered = comparisons.of_models(self._registered())
         self.progress("Checking", 0, selection.runs_read)
         cells = judge(tables, packs, self.as_of)
         found = [
@@ -155,7 +160,9 @@ class _Columns:
             order = (assess.badness(state), cell.rule.severity.rank, cell.rule.id)
             groups.append(_Group(order, cell, code, count))
         self.progress("Checking", selection.runs_read, selection.runs_read)
-        found += self._listed(experiments, sorted(groups, key=lambda group: group.order))
+        found += self._listed(
+            experiments, sorted(groups, key=lambda group: group.order), comparisons
+        )
         found.sort(key=assess.rank)
         energy = totals.Totals(tables)
         energy.prepare()
@@ -180,6 +187,7 @@ class _Columns:
             unused_waivers=without_effect(packs, used, self.as_of),
             findings_left_out=sum(counted.values()) - len(found),
             datasets_left_out=datasets_left_out,
+            seals=seals,
         )
 
     def _selection(self) -> Selection:
@@ -206,9 +214,11 @@ class _Columns:
         query = self.request.query
         only: set[str] | None = None
         if query.experiments and not query.models:
-            rows = self.con.execute("SELECT run_uuid FROM run").fetchall()
-            only = {run_id for (run_id,) in rows}
+            only = set(self._run_ids())
         return read_registered(self.store, self.request, only, self.as_of, self.progress)
+
+    def _run_ids(self) -> list[str]:
+        return [run_id for (run_id,) in self.con.execute("SELECT run_uuid FROM run").fetchall()]
 
     def _evidence(self, experiments: dict[str, str], run_ids: Sequence[str]) -> Iterator[Evidence]:
         """Whole runs, with what the tables know of their datasets' other contents."""
@@ -227,7 +237,9 @@ class _Columns:
             members = tuple(_aware(one, others) for one in evidence.members["datasets"])
             yield replace(evidence, members={"datasets": members})
 
-    def _listed(self, experiments: dict[str, str], groups: Sequence[_Group]) -> list[Finding]:
+    def _listed(
+        self, experiments: dict[str, str], groups: Sequence[_Group], comparisons: Comparisons
+    ) -> list[Finding]:
         """The findings of the worst groups, explained by the oracle."""
         wanted: dict[str, list[tuple[_Group, str]]] = defaultdict(list)
         room = self.request.listed_findings
@@ -238,7 +250,8 @@ class _Columns:
         findings = []
         for done, run in enumerate(self._evidence(experiments, list(wanted))):
             self.progress("Explaining findings", done, len(wanted))
-            subjects = {one.subject.key: one for one in (run, *run.members["datasets"])}
+            whole = comparisons.known(run)
+            subjects = {one.subject.key: one for one in (whole, *whole.members["datasets"])}
             for group, key in wanted[run.subject.key]:
                 findings.append(self._explained(group, subjects[key]))
         return findings

@@ -11,6 +11,7 @@ from mlflow_carbon.audit import columnar
 from mlflow_carbon.audit.account import dataset_register, energy_account
 from mlflow_carbon.audit.assess import assess_subject, attestations, rank, summarize, tally
 from mlflow_carbon.audit.finding import Finding
+from mlflow_carbon.audit.seals import Comparisons
 from mlflow_carbon.audit.select import (
     AuditRequest,
     Progress,
@@ -51,9 +52,15 @@ def run_audit(
 
 def _run_by_run(request: AuditRequest, store: Store, as_of: datetime, progress: Progress) -> Audit:
     read = _read(store, request, as_of, progress)
+    comparisons = Comparisons(request.seals)
+    seals = comparisons.of_all((run.subject.key for run in read.runs), progress)
     subjects = [
-        *(subject for run in read.runs for subject in (run, *run.members["datasets"])),
-        *read.registered.subjects(request.packs, as_of),
+        *(
+            subject
+            for run in map(comparisons.known, read.runs)
+            for subject in (run, *run.members["datasets"])
+        ),
+        *comparisons.of_models(read.registered).subjects(request.packs, as_of),
     ]
     findings: list[Finding] = []
     for done, subject in enumerate(subjects):
@@ -76,6 +83,7 @@ def _run_by_run(request: AuditRequest, store: Store, as_of: datetime, progress: 
         datasets=dataset_register(read.runs),
         attestations=attestations(read.registered),
         unused_waivers=without_effect(request.packs, used, as_of),
+        seals=seals,
     )
 
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from mlflow_carbon.errors import StoreError
 from mlflow_carbon.evidence.lineage import pair_evidence
 from mlflow_carbon.evidence.model import Evidence, SubjectKind
+from mlflow_carbon.evidence.sealed import SealCheck
 from mlflow_carbon.evidence.store import Query, RegisteredModel, Store
 from mlflow_carbon.evidence.trees import moment_of
 from mlflow_carbon.policy.about import pack_evidence
@@ -31,6 +32,8 @@ class AuditRequest:
     ``auto``: columns where that can be done and there are many runs. The answers are the same."""
     memory_mb: int = 1024
     """What the columns may take before they go to disk."""
+    seals: Callable[[str], SealCheck] | None = None
+    """Compares a run with its seal (``evidence.seal.Seals.check``); ``None``: the facts ``seal.*`` stay unknown."""
     listed_findings: int = 2_000
     """How many findings on runs and datasets an audit in columns lists one by one, the worst first."""
 

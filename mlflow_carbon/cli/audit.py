@@ -8,13 +8,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime, time, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from mlflow_carbon.cli._integrity import seal_check, sign
+from mlflow_carbon.cli.keys import signing_key
 from mlflow_carbon.errors import OutputError
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ def _moment(context: click.Context, parameter: click.Parameter, text: str | None
 @click.option("--format", "formats", default=_DEFAULT_FORMATS, show_default=True, callback=_formats, help="Report formats with commas between: pdf, html, json, csv, parquet, sarif, junit, oscal, markdown.")  # fmt: skip
 @click.option("--look", "look_file", type=click.Path(path_type=Path, dir_okay=False), help="YAML file with the report's language, logo, colour and classification.")  # fmt: skip
 @click.option("--seals", "with_seals", is_flag=True, help="Compare every run with its seal: one more read for each run.")  # fmt: skip
+@click.option("--ledger", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="What a witness saw (see `witness`); compares files too. Implies --seals.")  # fmt: skip
+@click.option("--sign", "key", metavar="KEY", help="Sign the report with this private key (name or file) for the use audit.")  # fmt: skip
 @click.option("--compare", metavar="REPORT", help="Compare with an earlier report.json, or with the `last` audit on record.")  # fmt: skip
 @click.option("--record", "on_record", is_flag=True, help="Put the audit on record in the store, in an experiment of its own.")  # fmt: skip
 @click.option("--as-of", callback=_moment, metavar="DATE", help="Audit as of this moment (UTC); default: now.")  # fmt: skip
@@ -94,6 +97,8 @@ def command(
     from mlflow_carbon.report.pango import pango_problem
     from mlflow_carbon.report.write import write_reports
 
+    key = signing_key(str(rest["key"])) if rest["key"] else None  # before the work, not after it
+    ledger = rest["ledger"] if isinstance(rest["ledger"], Path) else None
     look_file = rest["look_file"]
     look = load_look(look_file) if isinstance(look_file, Path) else Look()
     packs = tuple(load_pack(policy) for policy in policies)
@@ -106,38 +111,30 @@ def command(
         store=store,
         packs=packs,
         query=query,
-        command=_repeat(store, policies, query, as_of),
+        command=_repeat(
+            store, policies, query, as_of, *(["--seals"] if rest["with_seals"] else [])
+        ),
         engine=str(rest["engine"]),
         memory_mb=int(str(rest["memory"])),
+        seals=seal_check(store, ledger) if rest["with_seals"] or ledger else None,
     )
     with _shown_progress() as progress:
         audit = run_audit(request, as_of, progress)
-        if rest["with_seals"]:
-            audit = _with_seals(audit, store, progress)
-        key = key_of(audit, query)
+        question = key_of(audit, query)
         if rest["compare"]:
-            audit = compared(audit, str(rest["compare"]), key, store)
+            audit = compared(audit, str(rest["compare"]), question, store)
         progress("Writing the report", 0, None)
         with whole_or_nothing(out) as partial:
             written = write_reports(audit, partial, formats, look=look)
+            if key is not None:
+                written |= {"signature": sign(audit, written, key, partial)}
     files = {name: out / path.name for name, path in written.items()}
     print_summary(audit, files)
     if rest["on_record"]:
-        click.echo(f"On record: {record(audit, [*files.values()], key, store)}.")
+        click.echo(f"On record: {record(audit, [*files.values()], question, store)}.")
     if "pdf" in formats and "pdf" not in written:
         click.echo(f"No PDF: {pango_problem()}", err=True)
     sys.exit(exit_code(audit, strict=bool(rest["strict"]), fail_on=str(rest["fail_on"])))
-
-
-def _with_seals(audit: Audit, store: str, progress: Progress) -> Audit:
-    from mlflow_carbon.evidence.seal import Seals
-
-    seals, rows = Seals(store), audit.energy.rows
-    checks = []
-    for done, row in enumerate(rows):
-        progress("Comparing runs with their seals", done, len(rows))
-        checks.append(seals.check(row.run_id))
-    return replace(audit, seals=tuple(checks), command=f"{audit.command} --seals")
 
 
 def _texts(values: object) -> tuple[str, ...]:
@@ -186,7 +183,9 @@ def whole_or_nothing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _repeat(store: str, policies: tuple[str, ...], query: object, as_of: datetime) -> str:
+def _repeat(
+    store: str, policies: tuple[str, ...], query: object, as_of: datetime, *flags: str
+) -> str:
     """The command line that repeats the audit; a password is not part of it."""
     from mlflow_carbon.evidence.address import redacted
     from mlflow_carbon.evidence.store import Query
@@ -200,7 +199,7 @@ def _repeat(store: str, policies: tuple[str, ...], query: object, as_of: datetim
         words += ["--filter", query.filter] if query.filter else []
         for name in query.models:
             words += ["--model", name]
-    return shlex.join([*words, "--as-of", as_of.isoformat()])
+    return shlex.join([*words, "--as-of", as_of.isoformat(), *flags])
 
 
 @contextmanager
