@@ -79,10 +79,11 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Bullets:
-    """A list; ``ordered`` where the order means something."""
+    """A list; ``ordered`` where the order means something, ``dense`` for many short entries in columns."""
 
     items: tuple[Line, ...]
     ordered: bool = False
+    dense: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from mlflow_carbon.policy.model import Relation, State
 from mlflow_carbon.report import charts
 from mlflow_carbon.report.blocks import (
     Block,
+    Bullets,
     Code,
     Column,
     Figure,
@@ -130,8 +131,27 @@ def coverage(c: Context) -> tuple[Block, ...]:
             blocks.append(Paragraph(line(found.note), "note"))
         if found.complete:
             blocks.append(_chart(c, found, place))
-        blocks.append(_table(c, found))
+        if assessed := [control for control in found.controls if control.rules]:
+            blocks.append(_table(c, found, assessed))
+        blocks += _without_rule(c, found)
     return tuple(blocks)
+
+
+def _without_rule(c: Context, found: Coverage) -> list[Block]:
+    """Every control that no rule bears on, under the kind of evidence it could have."""
+    kinds: dict[str, list[Line]] = {}
+    for control in found.controls:
+        if not control.rules:
+            told = line(Code(name(control.id)), f" {control.says}")
+            kinds.setdefault(control.cls, []).append(told)
+    if not kinds:
+        return []
+    blocks: list[Block] = [Heading(line(c.t("coverage.without", framework=found.title)))]
+    for cls, items in kinds.items():
+        kind = c.t(f"cls.{cls}") if cls else c.t("unknown")
+        words = c.t("coverage.without_kind", len(items), kind=kind)
+        blocks += [Paragraph(line(words)), Bullets(tuple(items), dense=True)]
+    return blocks
 
 
 def _words(c: Context) -> dict[str, str]:
@@ -160,23 +180,26 @@ def _chart(c: Context, found: Coverage, place: int) -> Figure:
     )
 
 
-def _table(c: Context, found: Coverage) -> Table:
+def _table(c: Context, found: Coverage, controls: list[Covered]) -> Table:
     t = c.t
     return Table(
         t("coverage.caption", framework=found.title),
         (
-            Column(t("coverage.control"), 34), Column(t("coverage.evidence"), 20),
-            Column(t("coverage.rules"), 26), Column(t("coverage.result"), 20),
+            Column(t("coverage.control"), 32), Column(t("coverage.evidence"), 24),
+            Column(t("coverage.rules"), 24), Column(t("coverage.result"), 20),
         ),
-        tuple(_row(c, control) for control in found.controls),
+        tuple(_row(c, control) for control in controls),
     )  # fmt: skip
 
 
 def _row(c: Context, control: Covered) -> tuple[Line, ...]:
     t = c.t
-    rules = ", ".join(
-        t("coverage.rule_value", rule=summary.rule.id, relation=t(f"relation.{relation.value}"))
-        for summary, relation in control.rules
+    by_relation: dict[Relation, list[str]] = {}
+    for summary, relation in control.rules:
+        by_relation.setdefault(relation, []).append(summary.rule.id)
+    rules = "; ".join(
+        t("coverage.rule_value", rules=", ".join(ids), relation=t(f"relation.{relation.value}"))
+        for relation, ids in by_relation.items()
     )
     answers = sum(summary.subjects for summary, _ in control.rules)
     passed = sum(summary.counts[State.PASS] for summary, _ in control.rules)
@@ -186,6 +209,6 @@ def _row(c: Context, control: Covered) -> tuple[Line, ...]:
     return (
         line(Code(name(control.id)), f" {control.says}"),
         line(t(f"cls.{control.cls}") if control.cls else t("unknown")),
-        line(rules or t("coverage.no_rule")),
+        line(rules),
         result,
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from mlflow_carbon.audit.finding import Finding
 from mlflow_carbon.policy.model import Observation, State
 from mlflow_carbon.report.blocks import (
@@ -27,6 +25,8 @@ from mlflow_carbon.report.shown import name, shown
 
 DETAILED = (State.FAIL, *UNDECIDED, State.WAIVED)
 """The states whose subjects are listed one by one."""
+MOST_EVIDENCE = 6
+"""Facts shown of one finding; all of them are in the attached data."""
 
 
 def findings(c: Context) -> tuple[Block, ...]:
@@ -65,6 +65,7 @@ def rule_group(c: Context, group: Group) -> RuleGroup:
         for ref in rule.controls
     )
     facts = (
+        *_said_once(c, group),
         (t("findings.why"), line(rule.rationale)),
         (t("findings.do"), line(rule.remediation)),
         (t("findings.not_shown"), line(rule.does_not_show)),
@@ -89,43 +90,80 @@ def rule_group(c: Context, group: Group) -> RuleGroup:
     )
 
 
+def _said_once(c: Context, group: Group) -> tuple[tuple[str, Line], ...]:
+    """What holds for every subject of the group: the finding, if it is one and the same, and what was expected."""
+    said: list[tuple[str, Line]] = []
+    if (message := _shared_message(group)) is not None:
+        said.append((c.t("findings.finding"), line(shown(message, 400))))
+    if asked := _asked(group):
+        expected: list[Inline] = []
+        for fact, words in asked:
+            told = c.t("findings.expected", expected=shown(words, 120))
+            expected += ["; " if expected else "", Code(shown(fact, 80)), f" {told}"]
+        said.append((c.t("findings.asked"), tuple(expected)))
+    return tuple(said)
+
+
+def _shared_message(group: Group) -> str | None:
+    messages = {finding.message for finding in group.findings}
+    return messages.pop() if len(messages) == 1 else None
+
+
+def _asked(group: Group) -> tuple[tuple[str, str], ...]:
+    """(fact, what was expected of it), if that is the same for all subjects and short enough to be said once."""
+    asked = {tuple((o.fact, o.expected) for o in one.observations) for one in group.findings}
+    (first, *others) = asked or {()}
+    return () if others or len(first) > MOST_EVIDENCE else first
+
+
 def _subjects(c: Context, group: Group) -> Table:
     t = c.t
     rule = group.summary.rule
     limit = c.shares.get((group.summary.pack_id, rule.id, group.state), 0)
     listed = group.findings[:limit]
     left_out = group.summary.counts[group.state] - len(group.findings)
+    shared, asked = _shared_message(group) is not None, bool(_asked(group))
+    widths = (46, 54) if shared else (30, 30, 40)
+    headings = ("subject", "evidence") if shared else ("subject", "finding", "evidence")
     return Table(
         t("findings.table", rule=rule.id, state=c.state(group.state).word),
-        (
-            Column(t("findings.subject"), 30), Column(t("findings.finding"), 28),
-            Column(t("findings.evidence"), 42),
-        ),
-        tuple(_row(c, finding) for finding in listed),
+        tuple(Column(t(f"findings.{h}"), w) for h, w in zip(headings, widths, strict=True)),
+        tuple(_row(c, finding, shared, asked) for finding in listed),
         omitted=c.more(len(group.findings) - len(listed), left_out, "findings.csv"),
-    )  # fmt: skip
+    )
 
 
-def _row(c: Context, finding: Finding) -> tuple[Line, ...]:
+def _row(c: Context, finding: Finding, shared: bool, asked: bool) -> tuple[Line, ...]:
     subject = finding.subject
     who: Line = line(name(subject.label))
     if subject.key != subject.label:
         who = line(name(subject.label), " ", Code(name(subject.key)))
-    return (who, line(shown(finding.message, 400)), _evidence(c, finding.observations))
+    told = () if shared else (line(shown(finding.message, 400)),)
+    return (who, *told, _evidence(c, finding, asked))
 
 
-def _evidence(c: Context, observations: Sequence[Observation]) -> Line:
-    t = c.t
+def _evidence(c: Context, finding: Finding, asked: bool) -> Line:
+    """The facts with their values; where they were read, unless that is the subject's own record."""
     parts: list[Inline] = []
-    for seen in observations[:6]:
-        expected = shown(seen.expected, 120)
-        if seen.observed is None:
-            told = t("findings.missing", expected=expected)
-        else:
-            told = t("findings.observed", observed=shown(seen.observed, 120), expected=expected)
-        end = t("findings.read_from", place=shown(seen.read_from, 120)) if seen.read_from else ""
-        parts += [Code(shown(seen.fact, 80)), f" {told}; {end}. "]
-    return tuple(parts) or line(t("none"))
+    for seen in finding.observations[:MOST_EVIDENCE]:
+        parts += ["; " if parts else "", Code(shown(seen.fact, 80)), f" {_seen(c, seen, asked)}"]
+        if seen.observed is not None and not _own(finding, seen):
+            parts.append(f" ({c.t('findings.read_from', place=shown(seen.read_from, 120))})")
+    return tuple(parts) or line(c.t("none"))
+
+
+def _seen(c: Context, seen: Observation, asked: bool) -> str:
+    observed = c.t("findings.not_there") if seen.observed is None else shown(seen.observed, 120)
+    if asked:
+        return observed
+    expected = c.t("findings.expected", expected=shown(seen.expected, 120))
+    return f"{observed}, {expected}"
+
+
+def _own(finding: Finding, seen: Observation) -> bool:
+    """Whether a fact was read from the record of the subject: its run, and the key that the fact is called by."""
+    run = finding.subject.key.partition("/")[0]
+    return seen.read_from == finding.subject.label or seen.read_from.startswith(f"run {run} ")
 
 
 def _rules(c: Context) -> Table:
