@@ -18,6 +18,8 @@ from mlflow_carbon.evidence.model import Evidence, SubjectKind
 from mlflow_carbon.gate.decision import Decision, decide
 from mlflow_carbon.gate.refusal import Violation, violations_of
 from mlflow_carbon.gate.rulebook import Rulebook
+from mlflow_carbon.policy.compile import facts_of
+from mlflow_carbon.policy.message import places
 from mlflow_carbon.policy.model import Pack
 
 _THREADS = 8
@@ -53,14 +55,24 @@ class Sources:
 
 def judge(pack: Pack, sources: Sources, name: str, version: str, as_of: datetime) -> Verdict:
     """Read the evidence of a version and of its baselines, and decide."""
-    # Every way to name a fact of the lineage has this in it; asking for too much is only slower.
-    whole = "lineage." in repr((pack.rules, pack.waivers))
-    evidence = read_version(sources.runs, sources.registry, name, version, whole=whole)
+    evidence = read_version(
+        sources.runs, sources.registry, name, version, whole=_asks_for_lineage(pack)
+    )
     aliases = {rule.baseline_alias for rule in pack.rules if rule.scope is SubjectKind.PAIR}
     pairs = [_against(sources, evidence, name, alias) for alias in sorted(aliases)]
     decision = decide(pack, evidence, as_of, tuple(pair for pair in pairs if pair is not None))
     found = () if decision.allowed else violations_of(decision)
     return Verdict((*_foreign_files(sources.runs, evidence), *found), decision)
+
+
+def _asks_for_lineage(pack: Pack) -> bool:
+    """Whether a rule or waiver looks at the whole tree of runs, or speaks of it. Reading it is the costly part."""
+    asked = set[str]().union(
+        *(facts_of(rule.when) | facts_of(rule.condition) for rule in pack.rules),
+        *(facts_of(waiver.match) for waiver in pack.waivers),
+    )
+    told = {namespace for rule in pack.rules for namespace, _ in places(rule.finding)}
+    return any("lineage." in f"{name}." for name in (*asked, *told))
 
 
 def _against(sources: Sources, evidence: Evidence, name: str, alias: str) -> Evidence | None:

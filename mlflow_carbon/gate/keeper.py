@@ -16,7 +16,7 @@ from mlflow_carbon.gate.families import with_families
 from mlflow_carbon.gate.judge import Bench, Sources, Verdict
 from mlflow_carbon.gate.protection import Protection
 from mlflow_carbon.gate.record import Record
-from mlflow_carbon.gate.refusal import Refusal, Violation, violations_of
+from mlflow_carbon.gate.refusal import Refusal, Violation, link_to, violations_of
 from mlflow_carbon.gate.rulebook import Rulebook, RulebookReader
 from mlflow_carbon.settings import Settings, gate_deadline_s, gate_ledger, is_server_process
 
@@ -143,8 +143,7 @@ class Keeper:
 
     def _pass(self, rulebook: Rulebook, promotion: Promotion, verdict: Verdict) -> None:
         if verdict.violations:
-            check = f"mlflow-carbon gate check models:/{promotion.name}/{promotion.version}"
-            _refuse(rulebook, promotion.action, *verdict.violations, check=check)
+            _refuse(rulebook, promotion.action, *verdict.violations, version=promotion)
 
     def _runs(self) -> Any:
         if is_server_process():
@@ -188,12 +187,22 @@ def _entry(
     return entry
 
 
-def _refuse(rulebook: Rulebook, action: str, *violations: Violation, check: str = "") -> NoReturn:
-    refusal = Refusal(action=action, policy=rulebook.label, violations=violations, check=check)
+def _refuse(
+    rulebook: Rulebook, action: str, *violations: Violation, version: Promotion | None = None
+) -> NoReturn:
+    link = command = ""
+    if version is not None:
+        gate = rulebook.pack.gate if rulebook.pack else None
+        link = link_to(gate, version.name, version.version)
+        command = f"mlflow-carbon gate check models:/{version.name}/{version.version}"
+    refusal = Refusal(
+        action=action, policy=rulebook.label, violations=violations, everything=link or command
+    )
     # PERMISSION_DENIED is 403 and final: clients retry what MLflow maps to 500.
     raise MlflowException(
         refusal.message(),
         error_code=PERMISSION_DENIED,
         policy=refusal.policy,
         violations=[violation.as_dict() for violation in violations],
+        **({"link": link} if link else {}),
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from mlflow_carbon.gate.decision import Decision
-from mlflow_carbon.gate.refusal import Violation, clean
+from mlflow_carbon.gate.refusal import Violation, clean, told
 from mlflow_carbon.policy.model import Pack, State
 
 _TROUBLE = (State.ERROR.value,)
@@ -18,7 +18,7 @@ def junit(what: str, pack: Pack, decision: Decision, violations: Sequence[Violat
     suite = ElementTree.Element("testsuite", name=f"gate {pack.id} {pack.version}")
     counts = {"failure": 0, "error": 0, "skipped": 0}
     for finding in decision.findings:
-        violation = blocking.pop((finding.rule_id, clean(finding.message)), None)
+        violation = blocking.pop((finding.rule_id, told(finding)), None)
         case = _case(suite, what, f"{finding.rule_id} {finding.title}")
         if violation:
             counts[_blocked(case, violation)] += 1

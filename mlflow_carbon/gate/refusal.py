@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from mlflow_carbon.audit.finding import Finding
 from mlflow_carbon.gate.decision import Decision
-from mlflow_carbon.policy.model import State
+from mlflow_carbon.policy.model import Gate, State
 
 _SHOWN, _WIDTH = 2, 320
 _STATE_WORDS = {
@@ -45,19 +46,29 @@ class Refusal:
     action: str
     policy: str
     violations: tuple[Violation, ...]
-    check: str
-    """The command that shows everything; empty where none applies."""
+    everything: str = ""
+    """The page or the command that shows the rest; empty where none applies."""
 
     def message(self) -> str:
-        """At most five lines: what, which rules with their remedy, and the command for the rest."""
+        """At most five lines: what, which rules with their remedy, and where the rest is."""
         shown = self.violations[:_SHOWN]
         lines = [_line(f"{self.action} is refused by policy {self.policy}.")]
-        lines += [_line(_sentence(violation)) for violation in shown]
+        # Numbered: the dialog of MLflow's pages runs the lines together.
+        lines += [_line(f"{n}. {_sentence(one)}") for n, one in enumerate(shown, 1)]
         if more := len(self.violations) - len(shown):
             lines.append(f"... and {more} more.")
-        if self.check:
-            lines.append(_line(f"All reasons and remedies: {self.check}"))
+        if self.everything:
+            lines.append(f"All reasons and remedies: {clean(self.everything)}")
         return "\n".join(lines)
+
+
+def link_to(gate: Gate | None, name: str, version: str) -> str:
+    """The page the policy names for a version; empty where it names none."""
+    if gate is None or not gate.link:
+        return ""
+    return gate.link.replace("{model}", quote(name, safe="")).replace(
+        "{version}", quote(version, safe="")
+    )
 
 
 def violations_of(decision: Decision) -> tuple[Violation, ...]:
@@ -92,9 +103,19 @@ def _violation(finding: Finding) -> Violation:
         rule=finding.rule_id,
         severity=finding.severity.value,
         state=finding.state.value,
-        message=clean(finding.message),
+        message=told(finding),
         fix=clean(finding.remediation),
     )
+
+
+def told(finding: Finding) -> str:
+    """What was found; where nothing was, what the rule asks for and which facts are missing."""
+    missing = [
+        one.fact.replace(".", " ", 1) for one in finding.observations if one.observed is None
+    ]
+    if finding.state is not State.NO_EVIDENCE or not missing:
+        return clean(finding.message)
+    return clean(f"{finding.title}: nothing is on record ({', '.join(missing)}).")
 
 
 def _sentence(violation: Violation) -> str:

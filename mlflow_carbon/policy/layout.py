@@ -59,6 +59,12 @@ GATE: Shape = {
     "approvers": Field(Kind.TEXTS, "users who may approve; without it: everybody but the author"),
     "overriders": Field(Kind.TEXTS, "who may override for a limited time; without it: nobody"),
     "override_max_days": Field(Kind.COUNT, "the longest an override may last; 7 if not given"),
+    "link": Field(
+        Kind.TEXT,
+        "page shown in refusals; {model} and {version} are filled in",
+        pattern=r"https?://\S+",
+        example="https://ai.example.org/releases/{model}/{version}",
+    ),
 }
 
 CONTROL: Shape = {

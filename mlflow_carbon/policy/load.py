@@ -265,6 +265,7 @@ class _Builder:
             approvers=taken.get("approvers", ()),
             overriders=taken.get("overriders", ()),
             override_max_days=taken.get("override_max_days", 7),
+            link=taken.get("link", ""),
         )
         if not (gate.aliases or gate.stages or gate.models):
             message = "the gate protects nothing: name 'aliases', 'stages' or 'models'."

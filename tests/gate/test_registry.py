@@ -69,8 +69,8 @@ def test_a_refusal_says_what_which_rule_how_to_fix_and_where_to_look(client: Mlf
     error = refused(lambda: client.set_registered_model_alias("credit", "champion", "1"))
     assert error.message.splitlines() == [
         "Alias 'champion' for 'credit' version 1 is refused by policy test-gate 1.0.0.",
-        "REV-001 (high, no evidence): Not decided (The version was reviewed): "
-        "not on record: version_tag review. "
+        "1. REV-001 (high, no evidence): The version was reviewed: nothing is on record "
+        "(version_tag review). "
         "To fix: Set the version tag review to passed after the review.",
         "All reasons and remedies: mlflow-carbon gate check models:/credit/1",
     ]
@@ -91,6 +91,26 @@ def test_a_refusal_is_at_most_five_lines_however_hostile_the_evidence(client: Ml
         assert len(message.splitlines()) <= 5
         assert "\x1b" not in message
         assert all(len(line) <= 320 for line in message.splitlines())
+
+
+def test_a_refusal_sends_people_to_the_page_that_the_policy_names(
+    client: MlflowClient, policy: Path
+) -> None:
+    address = "https://ai.example.org/{model}?version={version}"
+    text = policy_files.REVIEWED.replace("blocks_at", f'link: "{address}"\n  blocks_at')
+    policy.write_text(text)
+    seed(client, "credit & {version}", passes=False)
+    error = refused(
+        lambda: client.set_registered_model_alias("credit & {version}", "champion", "1")
+    )
+    page = "https://ai.example.org/credit%20%26%20%7Bversion%7D?version=1"
+    assert error.message.splitlines()[-1] == f"All reasons and remedies: {page}"
+    assert error.json_kwargs["link"] == page
+    policy.write_text(text.replace("https://", "javascript:"))
+    error = refused(
+        lambda: client.set_registered_model_alias("credit & {version}", "champion", "1")
+    )
+    assert "the gate's policy cannot be read" in error.message
 
 
 @pytest.mark.parametrize(
