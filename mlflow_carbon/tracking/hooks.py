@@ -136,8 +136,10 @@ def _remember(entity: Any, dataset: Any) -> None:
     remember(entity, dataset)
 
 
-def install(overrides: dict[str, Any] | None = None) -> bool:
+def install(overrides: dict[str, Any] | None = None, *, run_id: str | None = None) -> bool:
     """Wrap MLflow's classes and start watching; False if measuring is switched off. Idempotent.
+
+    ``run_id``: a run to join at once; default: the one handed down in MLFLOW_RUN_ID, if any.
 
     Raises:
         SettingsError: a setting cannot be used.
@@ -166,7 +168,7 @@ def install(overrides: dict[str, Any] | None = None) -> bool:
         _wrap(Client, name, "notice a log call", after=on.logged)
     _wrap(ActiveRun, "__init__", "start measuring a run", after=on.activated)
     _wrap(Dataset, "_to_mlflow_entity", "remember a dataset", after=_remember)
-    _recorder.begin(settings_module.inherited_run_id())
+    _recorder.begin(run_id or settings_module.inherited_run_id())
     return True
 
 
