@@ -7,14 +7,18 @@ whose process died. Once the run has everything, the file is removed.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import platform
 import re
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mlflow_carbon.errors import OutputError
@@ -40,6 +44,8 @@ class Spool:
         self._descriptor = descriptor
         self.path = path
         self._synced_s = float("-inf")
+        self.left: Path | None = None
+        """What a process that died left under this name; it was set aside under another."""
 
     def append(self, line: Json, *, now_s: float) -> None:
         """Add one line; ``now_s`` is the monotonic clock.
@@ -48,7 +54,10 @@ class Spool:
             OSError: no space, no quota.
         """
         data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
-        os.write(self._descriptor, data)
+        if (written := os.write(self._descriptor, data)) < len(data):
+            # The disk is full: take the torn line back, so that a later one is not lost with it.
+            os.ftruncate(self._descriptor, self.size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if now_s - self._synced_s >= SYNC_PERIOD_S:
             self._synced_s = now_s
             os.fdatasync(self._descriptor)
@@ -56,7 +65,12 @@ class Spool:
     @property
     def full(self) -> bool:
         """Whether it is time to start over."""
-        return os.fstat(self._descriptor).st_size > SIZE_LIMIT_BYTES
+        return self.size > SIZE_LIMIT_BYTES
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return os.fstat(self._descriptor).st_size
 
     def restart(self, line: Json, *, now_s: float) -> None:
         """Start over with one line that holds everything so far."""
@@ -65,8 +79,7 @@ class Spool:
 
     def lines(self) -> list[Json]:
         """What was written so far; a torn last line is left out."""
-        size = os.fstat(self._descriptor).st_size
-        return list(_parsed(os.pread(self._descriptor, size, 0)))
+        return list(_parsed(os.pread(self._descriptor, self.size, 0)))
 
     def rename(self, stem: str) -> None:
         """Move the file aside under another name; the lock stays."""
@@ -126,33 +139,64 @@ def _why_not(path: Path) -> str:
 
 
 def file_name(run_id: str) -> str:
-    """A safe file name for any run id."""
+    """A safe file name for any run id, and this host's own: a home folder may be shared by several."""
     safe = re.fullmatch(r"[A-Za-z0-9_-]{1,64}", run_id)
     stem = run_id if safe else hashlib.sha256(run_id.encode(errors="replace")).hexdigest()
-    return stem + SUFFIX
+    return f"{stem}@{hashlib.sha256(platform.node().encode()).hexdigest()[:8]}{SUFFIX}"
 
 
 def claim(where: Path, run_id: str) -> Spool:
-    """Open and lock the file of a run.
+    """Open and lock the file of a run; it is empty.
 
     Raises:
         BusyError: another process holds it.
         OSError: it cannot be written.
     """
-    return _locked(where / file_name(run_id), os.O_CREAT)
+    left: Path | None = None
+    while True:
+        spool = _locked(where / file_name(run_id), os.O_CREAT)
+        if not spool.size:
+            spool.left = left
+            return spool
+        spool.rename(f"{run_id[:32]}-left-{time.time_ns()}")
+        left = spool.path
+        spool.close()
 
 
 def orphans(where: Path) -> Iterator[Spool]:
     """The files whose process is gone, each locked while the caller works on it."""
     for path in sorted(where.glob("*" + SUFFIX)) if where.is_dir() else []:
-        try:
-            spool = _locked(path, 0)
-        except (BusyError, FileNotFoundError):
-            continue
-        try:
+        with suppress(BusyError, FileNotFoundError), orphan(path) as spool:
             yield spool
-        finally:
-            spool.close()
+
+
+@contextmanager
+def orphan(path: Path) -> Iterator[Spool]:
+    """One such file.
+
+    Raises:
+        BusyError: its process is alive, or another one is delivering it.
+        FileNotFoundError: it has been delivered.
+    """
+    spool = _locked(path, 0)
+    try:
+        yield spool
+    finally:
+        spool.close()
+
+
+def in_progress(where: Path, run_id: str, *, besides: Path) -> bool:
+    """Whether a process of this host works on the run, in a file other than ``besides``."""
+    path = where / file_name(run_id)
+    if path == besides:
+        return False
+    try:
+        with orphan(path):
+            return False
+    except FileNotFoundError:
+        return False
+    except BusyError:
+        return True
 
 
 def _locked(path: Path, create: int) -> Spool:
