@@ -46,6 +46,16 @@ class Settings:
     """Datasets larger than this are fingerprinted by a labelled sample."""
     factor_table: Path | None = None
     """CSV with emission factors of your own; default: the one brought in by `mlflow-carbon factors import`."""
+    live_intensity: str | None = None
+    """``electricity-maps`` or ``watttime``: ask for the carbon intensity of each hour (needs a key); default: no network."""
+    live_zone: str | None = None
+    """The provider's name of the grid zone (``FR``, ``CAISO_NORTH``); default: the region, if it is a country."""
+    live_address: str | None = None
+    """Where the provider is reached instead of its own address, for a proxy."""
+    contract_g_per_kwh: float | None = None
+    """Emission factor of your electricity contract, shown beside the location-based figure (market-based)."""
+    contract: str | None = None
+    """What that factor rests on: supplier, certificates, year."""
     project: str | None = None
     phase: str | None = None
     intended_use: str | None = None
@@ -74,6 +84,7 @@ _ONLY_IN_ENVIRONMENT = {
     "gate_policy": "it protects a server, whose environment decides",
     "gate_ledger": "it belongs to a server, whose environment decides",
     "gate_deadline_s": "it belongs to a server, whose environment decides",
+    "live_address": "a file in a project must not choose where your key is sent",
     "wall_power_file": "it belongs to the machine, whose environment decides",
     "signing_key": "a file in a project must not choose in whose name is signed",
     "spool_dir": "a file in a project must not choose where this user's processes write",
@@ -202,7 +213,7 @@ def explain(
     )
 
 
-_READ_ALONE = ("gate_ledger", "gate_deadline_s", "keys", "trusted_keys")
+_READ_ALONE = ("live_key", "gate_ledger", "gate_deadline_s", "keys", "trusted_keys")
 """Read on their own: the gate must work when another setting is broken."""
 
 
@@ -264,6 +275,12 @@ def trusted_keys(environ: Mapping[str, str] | None = None) -> Path:
     if text := source.get(ENV_PREFIX + "TRUSTED_KEYS", ""):
         return Path(text).expanduser()
     return keys_folder(source) / "trusted_keys.yaml"
+
+
+def live_key(environ: Mapping[str, str] | None = None) -> str:
+    """The key of the provider of live intensities, or ``""``. No setting, so that nothing ever shows it."""
+    source = os.environ if environ is None else environ
+    return source.get(ENV_PREFIX + "LIVE_KEY", "")
 
 
 def visible_gpus(environ: Mapping[str, str] | None = None) -> str | None:

@@ -34,7 +34,9 @@ class Factor:
     region_reason: str
     """What was found, for a person: ``time zone Europe/Paris``."""
     source: str
-    """Title of the source, as its attribution line asks."""
+    """The attribution line its license asks for."""
+    title: str
+    """The source in a few words."""
     source_id: str
     year: int
     license: str
@@ -42,17 +44,23 @@ class Factor:
     """``lifecycle`` or ``direct``; never compared with one another."""
     kind: str = "average"
     """``average`` or ``marginal``."""
+    period: str = "annual"
+    """``annual`` or ``hourly``."""
     table: str = ""
     table_sha256: str = ""
     spread: str = ""
     """How low and high came about."""
     note: str = ""
     """What else a reader must know: ``CO2 only, not CO2e``."""
+    hours: tuple[object, ...] = ()
+    """Of an hourly factor: every hour with its value and joules (``live.HourlyValue``)."""
+    not_live: str = ""
+    """Why an hourly factor that was asked for is not used."""
 
     @property
     def basis_text(self) -> str:
         """``lifecycle, annual average, location-based``: what the figure means, in one line."""
-        text = f"{self.basis}, annual {self.kind}, location-based"
+        text = f"{self.basis}, {self.period} {self.kind}, location-based"
         return f"{text} ({self.note})" if self.note else text
 
 
@@ -94,6 +102,7 @@ def factor_for(region: Region, own: Mapping[str, OwnFactor] | None = None) -> Fa
         region_source=region.source,
         region_reason=reason,
         source=source.attribution,
+        title=source.short,
         source_id=source.source_id,
         year=int(found.row["year"]),
         license=found.row["license"],
@@ -113,6 +122,7 @@ def _of_own(region: Region, own: OwnFactor) -> Factor:
         region_source=region.source,
         region_reason=region.reason,
         source=own.source,
+        title=own.source,
         source_id="own-table",
         year=own.year,
         license=own.license,

@@ -18,6 +18,7 @@ class Source:
     """Where the rows of a table are from, with the attribution line its license asks for."""
 
     source_id: str
+    short: str
     title: str
     year: int
     url: str
@@ -44,6 +45,7 @@ def sources() -> Mapping[str, Source]:
     return {
         row["source_id"]: Source(
             source_id=row["source_id"],
+            short=row["short"],
             title=row["title"],
             year=int(row["year"]),
             url=row["url"],

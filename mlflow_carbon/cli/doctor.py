@@ -6,11 +6,15 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 import click
 
 from mlflow_carbon import __version__, settings
 from mlflow_carbon.errors import CarbonError
+
+if TYPE_CHECKING:
+    from mlflow_carbon.carbon.region import Region
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +105,23 @@ def _carbon(current: settings.Settings) -> Iterator[Check]:
     yield Check(
         "carbon factor",
         "ok",
-        f"{factor.g_per_kwh.mid:.1f} gCO2e/kWh ({spread}), {factor.source}, {factor.year}, {factor.basis}",
+        f"{factor.g_per_kwh.mid:.1f} gCO2e/kWh ({spread}), {factor.title}, {factor.year}, {factor.basis}",
     )
+    yield from _more_factors(current, region)
+
+
+def _more_factors(current: settings.Settings, region: Region) -> Iterator[Check]:
+    """The hour's and the contract's, where they are asked for. Nobody is asked here."""
+    from mlflow_carbon.carbon.live import live_intensity
+
+    live = live_intensity(current, region)
+    if isinstance(live, str):
+        yield Check("live intensity", "note", live, "without it the yearly factor is used")
+    elif live is not None:
+        yield Check("live intensity", "ok", f"{current.live_intensity}, asked while runs run")
+    if (current.contract_g_per_kwh is None) != (not current.contract):
+        todo = "set both MLFLOW_CARBON_CONTRACT_G_PER_KWH and MLFLOW_CARBON_CONTRACT"
+        yield Check("contract factor", "note", "only one of factor and contract is set", todo)
 
 
 def _report() -> Iterator[Check]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -13,15 +13,17 @@ from typing import Any
 
 from mlflow_carbon import schema
 from mlflow_carbon.carbon.intensity import Factor, factor_for
+from mlflow_carbon.carbon.live import LiveIntensity, live_intensity
 from mlflow_carbon.carbon.own import own_factors
-from mlflow_carbon.carbon.region import find_region
+from mlflow_carbon.carbon.region import Region, find_region
 from mlflow_carbon.schema import Artifact, Metric, Param, Tag, signature_path
 from mlflow_carbon.settings import Settings
 from mlflow_carbon.tracking.edge import harmless
 from mlflow_carbon.tracking.facts import Base, Facts, Json, Origin
 from mlflow_carbon.tracking.provenance import provenance
 from mlflow_carbon.tracking.ranks import is_launcher
-from mlflow_carbon.tracking.record import Record, Seal, build, seal, with_provenance
+from mlflow_carbon.tracking.record import Record, build
+from mlflow_carbon.tracking.sealing import Seal, energy_hours, seal, with_provenance
 from mlflow_carbon.tracking.signature import signed
 from mlflow_carbon.tracking.spool import Spool
 from mlflow_carbon.tracking.spooled import sealed_line
@@ -38,12 +40,30 @@ class Desk:
 
     @cached_property
     def factor(self) -> Factor:
-        """Of the place this process runs in."""
-        return factor_for(find_region(self.settings), own_factors(self.settings))
+        """Of the place this process runs in, for a year."""
+        return factor_for(self._region, own_factors(self.settings))
+
+    def factor_of(self, facts: Facts) -> Factor:
+        """Of the hours the run used its energy in, where that is asked for and known; else the year's."""
+        live = self._live
+        if live is None or facts.energy is None:
+            return self.factor
+        hours = energy_hours(facts.energy, facts.opened_at)
+        now = datetime.now(timezone.utc)
+        found = live if isinstance(live, str) else live.factor(self._region, hours, now)
+        return replace(self.factor, not_live=found) if isinstance(found, str) else found
+
+    @cached_property
+    def _region(self) -> Region:
+        return find_region(self.settings)
+
+    @cached_property
+    def _live(self) -> LiveIntensity | str | None:
+        return live_intensity(self.settings, self._region)
 
     def record(self, facts: Facts) -> Record:
         """What to write on the run now."""
-        return build(facts, facts.base or Base(), self.factor, self.settings)
+        return build(facts, facts.base or Base(), self.factor_of(facts), self.settings)
 
 
 def read_base(client: Any, run_id: str, origin: Origin, opened_at: datetime) -> Base:
@@ -69,6 +89,7 @@ def read_base(client: Any, run_id: str, origin: Origin, opened_at: datetime) -> 
         seals=len(seals),
         seal=run.data.params[seals[-1]] if seals else "",
         datasets=_earlier_datasets(run.data.tags.get(Tag.DATASETS, "")),
+        basis=run.data.tags.get(Tag.FACTOR_BASIS, "") if Metric.EMISSIONS_KG in metrics else "",
         unseen_s=unseen_s,
     )
 
@@ -128,7 +149,7 @@ def conclude(
     state = state_of_run(client, facts.run_id)
     attached = provenance(facts.run_id, facts.datasets, state["params"], base.seals + 1)
     record = with_provenance(record, attached)
-    document = seal(facts, base, record, desk.factor, state, attached)
+    document = seal(facts, base, record, desk.factor_of(facts), state, attached)
     step = record.step + number
     if spool is not None:
         spool.append(sealed_line(document, step), now_s=now_s)

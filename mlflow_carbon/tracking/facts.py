@@ -52,6 +52,8 @@ class Base:
     seal: str = ""
     """SHA-256 of the latest of them."""
     datasets: Sequence[Json] = ()
+    basis: str = ""
+    """What the emission factor of the figures on the run means; empty when there are none."""
     unseen_s: float = 0.0
     """Run time before this session that nobody watched."""
 

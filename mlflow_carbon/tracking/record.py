@@ -1,31 +1,25 @@
-"""From what was measured to what is written on the run: metrics, tags, the seal and its document. Pure functions."""
+"""From what was measured to what is written on the run: metrics and tags. Pure functions."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-
-import rfc8785
+from dataclasses import dataclass
 
 from mlflow_carbon import __version__, schema
 from mlflow_carbon.carbon.emissions import emissions_g
 from mlflow_carbon.carbon.intensity import Factor
 from mlflow_carbon.energy.ledger import RunEnergy
 from mlflow_carbon.energy.meter import Component
-from mlflow_carbon.schema import Artifact, Metric, Param, Tag
+from mlflow_carbon.schema import Metric, Tag
 from mlflow_carbon.settings import Settings
 from mlflow_carbon.tracking.facts import (
     Base,
     Exit,
     Facts,
     Json,
-    canonical,
-    energy_to_json,
-    range_to_json,
 )
-from mlflow_carbon.tracking.provenance import Attachment, license_of
+from mlflow_carbon.tracking.provenance import license_of
 from mlflow_carbon.units import G_PER_KG, kwh
 
 TAG_LIMIT = 8000
@@ -48,22 +42,8 @@ ADDED_UP = (
     Metric.EMISSIONS_KG,
     Metric.EMISSIONS_KG_LOW,
     Metric.EMISSIONS_KG_HIGH,
+    Metric.MARKET_EMISSIONS_KG,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Seal:
-    """The evidence document and its SHA-256, with the artifact path and the param that name them."""
-
-    path: str
-    param: str
-    document: bytes
-    provenance: Attachment | None = None
-
-    @property
-    def sha256(self) -> str:
-        """64 hex digits."""
-        return hashlib.sha256(self.document).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +67,25 @@ def measured_energy(facts: Facts) -> RunEnergy | None:
 def build(facts: Facts, base: Base, factor: Factor, settings: Settings) -> Record:
     """Metrics and tags for the run as far as it is known; an unknown figure is left out, never 0."""
     energy = measured_energy(facts)
-    metrics = _metrics(facts, base, energy, factor)
+    market = _market_metrics(energy, settings)
+    metrics = _metrics(facts, base, energy, factor, market)
     tags = _tags(facts, metrics, energy)
     tags |= _settings_tags(settings)
     if energy is not None:
-        tags |= factor_tags(factor)
+        tags |= factor_tags(factor) | _basis_tag(base, factor)
     return Record(metrics=metrics, tags=tags, step=base.step + 1)
 
 
 def _metrics(
-    facts: Facts, base: Base, energy: RunEnergy | None, factor: Factor
+    facts: Facts,
+    base: Base,
+    energy: RunEnergy | None,
+    factor: Factor,
+    market: Mapping[str, float],
 ) -> dict[str, float]:
     figures: dict[str, float] = {}
     if energy is not None:
-        figures = _energy_metrics(energy) | _emission_metrics(energy, factor)
+        figures = _energy_metrics(energy) | _emission_metrics(energy, factor) | dict(market)
         for name in ADDED_UP:
             if name in figures and name in base.metrics:
                 figures[name] += base.metrics[name]
@@ -138,6 +123,23 @@ def _emission_metrics(energy: RunEnergy, factor: Factor) -> dict[str, float]:
         Metric.EMISSIONS_KG_LOW: emitted.low / G_PER_KG,
         Metric.EMISSIONS_KG_HIGH: emitted.high / G_PER_KG,
     }
+
+
+def _market_metrics(energy: RunEnergy | None, settings: Settings) -> dict[str, float]:
+    """With the declared contract's factor; a factor whose contract is not named does not count."""
+    total = None if energy is None else energy.attributed_j
+    if total is None or settings.contract_g_per_kwh is None or not settings.contract:
+        return {}
+    return {Metric.MARKET_EMISSIONS_KG: kwh(total.mid) * settings.contract_g_per_kwh / G_PER_KG}
+
+
+def _basis_tag(base: Base, factor: Factor) -> dict[str, str]:
+    """Sums over sessions whose factors mean different things must not pass for either."""
+    if base.basis in ("", factor.basis_text):
+        return {}
+    before = base.basis.removeprefix("mixed: ")
+    both = before if factor.basis_text in before.split("; ") else f"{before}; {factor.basis_text}"
+    return {Tag.FACTOR_BASIS: f"mixed: {both}"}
 
 
 def _coverage_metrics(facts: Facts, base: Base, energy: RunEnergy | None) -> dict[str, float]:
@@ -234,7 +236,7 @@ def factor_tags(factor: Factor) -> dict[str, str]:
         Tag.REGION: factor.region,
         Tag.REGION_SOURCE: factor.region_source,
         Tag.FACTOR: f"{factor.g_per_kwh.mid:g}",
-        Tag.FACTOR_SOURCE: factor.source,
+        Tag.FACTOR_SOURCE: factor.title,
         Tag.FACTOR_YEAR: str(factor.year),
         Tag.FACTOR_BASIS: factor.basis_text,
         Tag.FACTOR_LICENSE: factor.license,
@@ -244,13 +246,21 @@ def factor_tags(factor: Factor) -> dict[str, str]:
 
 def _settings_tags(settings: Settings) -> dict[str, str]:
     values = {
-        Tag.PUE: None if settings.pue is None else f"{settings.pue:g}",
+        Tag.PUE: _plain(settings.pue),
+        Tag.MARKET_FACTOR: None
+        if settings.contract is None
+        else _plain(settings.contract_g_per_kwh),
+        Tag.MARKET_SOURCE: None if settings.contract_g_per_kwh is None else settings.contract,
         Tag.PROJECT: settings.project,
         Tag.PHASE: settings.phase,
         Tag.INTENDED_USE: settings.intended_use,
         Tag.OWNER: settings.owner,
     }
     return {name: value for name, value in values.items() if value}
+
+
+def _plain(figure: float | None) -> str | None:
+    return None if figure is None else f"{figure:g}"
 
 
 def role_conflicts(datasets: Sequence[Json]) -> tuple[str, ...]:
@@ -285,67 +295,3 @@ def _list_that_fits(items: list[object] | list[Json] | list[str]) -> str:
         more: list[object] = [{"more": len(items) - len(kept)}]
         text = json.dumps(kept + more, separators=(",", ":"), ensure_ascii=False)
     return text
-
-
-def with_provenance(record: Record, attached: Attachment | None) -> Record:
-    """The record with the tag that names the provenance file."""
-    if attached is None:
-        return record
-    return replace(record, tags={**record.tags, Tag.PROVENANCE_SHA256: attached.sha256})
-
-
-def seal(
-    facts: Facts,
-    base: Base,
-    record: Record,
-    factor: Factor,
-    run: Mapping[str, object],
-    provenance: Attachment | None = None,
-) -> Seal:
-    """The evidence document in canonical JSON (RFC 8785), to be named by its SHA-256 in a write-once param.
-
-    ``run`` is the state of the run in MLflow as it was read just before. A resumed run is sealed again
-    under the next number; each document names the one before.
-    """
-    energy = measured_energy(facts)
-    total = None if energy is None else energy.attributed_j
-    document: Json = {
-        "schema": schema.SCHEMA_VERSION,
-        "written_by": f"mlflow-carbon {__version__}",
-        "run_id": facts.run_id,
-        "previous_sha256": base.seal or None,
-        "session": {
-            "origin": facts.origin.value,
-            "opened_at": facts.opened_at,
-            "ended_at": facts.ended_at,
-            "exit": facts.exit.value if facts.exit else None,
-            "unseen_s": facts.unseen_s + base.unseen_s,
-            "hardware": facts.hardware,
-            "troubles": list(facts.troubles),
-        },
-        "energy": None if facts.energy is None else _energy_document(facts.energy),
-        "emissions_g": range_to_json(None if total is None else emissions_g(total, factor)),
-        "factor": asdict(factor),
-        "files": {} if provenance is None else {provenance.path: provenance.sha256},
-        "recorded": {"metrics": dict(record.metrics), "tags": dict(record.tags)},
-        "run": dict(run),
-    }
-    number = "" if base.seals == 0 else f".{base.seals + 1}"
-    stem, dot, extension = Artifact.EVIDENCE.rpartition(".")
-    return Seal(
-        path=f"{stem}{number}{dot}{extension}",
-        param=Param.EVIDENCE_SHA256 + number,
-        document=rfc8785.dumps(canonical(document)),
-        provenance=provenance,
-    )
-
-
-def _energy_document(energy: RunEnergy) -> Json:
-    return energy_to_json(energy) | {
-        "attributed_j": range_to_json(energy.attributed_j),
-        "boundary_j": range_to_json(energy.boundary_j),
-        "coverage": energy.coverage,
-        "largest_gap_s": energy.largest_gap_s,
-        "method": energy.method.value,
-        "grade": energy.grade,
-    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from pathlib import Path
 
-from mlflow_carbon.tracking.record import Seal
+from mlflow_carbon.tracking.sealing import Seal
 
 
 def signed(run_id: str, document: Seal, key_file: Path) -> bytes:

@@ -20,7 +20,7 @@ from mlflow_carbon.tracking.facts import (
     energy_to_json,
 )
 from mlflow_carbon.tracking.provenance import Attachment
-from mlflow_carbon.tracking.record import Seal
+from mlflow_carbon.tracking.sealing import Seal
 
 VERSION = 1
 

@@ -36,7 +36,7 @@ def page(document: Json, sha256: str, path: str, datasets: Sequence[Json] = ()) 
         figures=_figures(metrics, tags),
         power=_power(document["energy"]),
         components=_components(document["energy"], document["recorded"]["tags"]),
-        carbon=_carbon(document["factor"]) if Metric.EMISSIONS_KG in metrics else "",
+        carbon=_carbon(document["factor"], metrics, tags) if Metric.EMISSIONS_KG in metrics else "",
         datasets=_datasets(datasets),
         written_by=escape(str(document["written_by"])),
         document=escape(path),
@@ -143,14 +143,21 @@ def _components(energy: Json | None, tags: Mapping[str, str]) -> str:
     return f"<h2>Energy by component</h2><table>{head}{''.join(rows)}</table>"
 
 
-def _carbon(factor: Json) -> str:
+def _carbon(factor: Json, metrics: Mapping[str, float], tags: Mapping[str, str]) -> str:
     spread: Json = factor["g_per_kwh"]
     lines = {
         "Factor": f"{spread['mid']:g} gCO2e/kWh ({spread['low']:g} to {spread['high']:g})",
         "Place": f"{factor['region_name']} ({factor['region']}), {factor['region_source']}: {factor['region_reason']}",
-        "Meaning": f"{factor['basis']}, annual {factor['kind']}, location-based, {factor['year']}",
+        "Meaning": f"{factor['basis']}, {factor['period']} {factor['kind']}, location-based, {factor['year']}",
         "Source": f"{factor['source']} ({factor['license']})",
     }
+    if factor.get("not_live"):
+        lines["Hourly factor"] = f"not used: {factor['not_live']}"
+    if (market_kg := metrics.get(Metric.MARKET_EMISSIONS_KG)) is not None:
+        lines["Market-based"] = (
+            f"{show_emissions(market_kg * G_PER_KG)}, {tags[Tag.MARKET_FACTOR]} gCO2e/kWh, "
+            f"declared: {tags[Tag.MARKET_SOURCE]}"
+        )
     return f"<h2>Carbon factor</h2><table>{_rows(lines.items())}</table>"
 
 

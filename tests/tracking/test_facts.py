@@ -30,8 +30,9 @@ from mlflow_carbon.tracking.facts import (
     energy_to_json,
     until,
 )
-from mlflow_carbon.tracking.record import TAG_LIMIT, build, seal
+from mlflow_carbon.tracking.record import TAG_LIMIT, build
 from mlflow_carbon.tracking.recovery import without
+from mlflow_carbon.tracking.sealing import seal
 from mlflow_carbon.tracking.spooled import (
     absolute,
     energy_to_line,
@@ -48,6 +49,7 @@ FACTOR = Factor(
     region_source="setting",
     region_reason="set to 'FR'",
     source="a source",
+    title="source",
     source_id="source",
     year=2025,
     license="CC-BY-4.0",
