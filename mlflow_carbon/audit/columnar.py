@@ -135,7 +135,7 @@ class _Columns:
         tables = load(
             self.con, self.source, experiments, {*facts_needed(packs), *totals.FACTS}, self.as_of
         )
-        comparisons = Comparisons(self.request.seals)
+        comparisons = Comparisons(self.request.seals, self.request.attestations)
         seals = comparisons.of_all(self._run_ids(), self.progress)
         if seals is not None or any(one.startswith("seal.") for one in facts_needed(packs)):
             tables = in_columns(tables, seals or ())

@@ -52,7 +52,7 @@ def run_audit(
 
 def _run_by_run(request: AuditRequest, store: Store, as_of: datetime, progress: Progress) -> Audit:
     read = _read(store, request, as_of, progress)
-    comparisons = Comparisons(request.seals)
+    comparisons = Comparisons(request.seals, request.attestations)
     seals = comparisons.of_all((run.subject.key for run in read.runs), progress)
     subjects = [
         *(

@@ -1,14 +1,15 @@
-"""What the comparison of runs with their seals says, as facts that rules can ask for."""
+"""What an audit knows beyond the store: runs compared with their seals, and attestations read from files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
 from mlflow_carbon.audit.select import Progress, Registered
-from mlflow_carbon.evidence.model import Evidence
+from mlflow_carbon.evidence.attestation import with_attestations
+from mlflow_carbon.evidence.model import Attestation, Evidence
 from mlflow_carbon.evidence.sealed import SealCheck
 from mlflow_carbon.evidence.tables import Column, Kind, Tables
 from mlflow_carbon.evidence.trees import text
@@ -27,6 +28,7 @@ class Comparisons:
     """Each run compared with its seal once, when it is first asked for. Without ``check`` nothing is known."""
 
     check: Callable[[str], SealCheck] | None
+    attested: Mapping[str, tuple[Attestation, ...]] = field(default_factory=dict)
     made: dict[str, SealCheck] = field(default_factory=dict)
 
     def of_all(self, run_ids: Iterable[str], progress: Progress) -> tuple[SealCheck, ...] | None:
@@ -60,8 +62,14 @@ class Comparisons:
         return replace(evidence, facts={**evidence.facts, **found.facts()}, members=members)
 
     def of_models(self, registered: Registered) -> Registered:
-        """The same models and versions, with what is known of the training runs' seals."""
-        return replace(registered, versions=tuple(map(self.known, registered.versions)))
+        """The same models and versions, with what is known of the training runs' seals and was attested in files."""
+        return replace(
+            registered,
+            versions=tuple(
+                with_attestations(self.known(version), self.attested)
+                for version in registered.versions
+            ),
+        )
 
 
 def in_columns(tables: Tables, comparisons: Iterable[SealCheck]) -> Tables:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from mlflow_carbon.errors import StoreError
 from mlflow_carbon.evidence.lineage import pair_evidence
-from mlflow_carbon.evidence.model import Evidence, SubjectKind
+from mlflow_carbon.evidence.model import Attestation, Evidence, SubjectKind
 from mlflow_carbon.evidence.sealed import SealCheck
 from mlflow_carbon.evidence.store import Query, RegisteredModel, Store
 from mlflow_carbon.evidence.trees import moment_of
@@ -34,6 +34,8 @@ class AuditRequest:
     """What the columns may take before they go to disk."""
     seals: Callable[[str], SealCheck] | None = None
     """Compares a run with its seal (``evidence.seal.Seals.check``); ``None``: the facts ``seal.*`` stay unknown."""
+    attestations: Mapping[str, tuple[Attestation, ...]] = field(default_factory=dict)
+    """Read from files, by ``evidence.attestation.binding`` of the version each is about."""
     listed_findings: int = 2_000
     """How many findings on runs and datasets an audit in columns lists one by one, the worst first."""
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from mlflow_carbon.cli._registry import find_version, mlflow_errors, open_client, store_options
-from mlflow_carbon.errors import DataError
+from mlflow_carbon.cli.keys import signing_key
+from mlflow_carbon.errors import DataError, OutputError
 
 
 @click.group()
@@ -28,37 +29,66 @@ def command() -> None:
     help="Last day (UTC) on which it counts; default: as long as the policy lets it.",
 )
 @click.option("--reference", default="", help="Where the document behind it can be found.")
+@click.option("--key", help="Sign it with this private key (name or file) for the use attestation; its owner is who states it.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the signed statement to this file instead of the version; more are added to it.")  # fmt: skip
 @store_options
 def statement(
-    name: str,
-    model: str,
-    expires: datetime | None,
-    store: str | None,
-    registry: str | None,
-    **words: str,
+    name: str, model: str, expires: datetime | None, out: Path | None, **words: str | None
 ) -> None:
     """State that NAME holds for a model version, as a policy asks.
 
     Whether it is true is not checked: the record says who stated it, when and why.
     """
     from mlflow_carbon.evidence.model import Attestation
-    from mlflow_carbon.gate.attest import record_statement
+    from mlflow_carbon.gate.attest import record_statement, signed_text
 
-    client = open_client(store, registry)
+    if out is not None and not words["key"]:
+        raise click.UsageError("--out needs --key: a statement in a file counts only when signed.")
+    key = signing_key(words["key"]) if words["key"] else None
+    client = open_client(words["store"], words["registry"])
     version = find_version(client, model)
-    attestation = Attestation(
-        statement=name,
-        made_at=datetime.now(timezone.utc),
-        expires_at=None
-        if expires is None
-        else datetime.combine(expires.date(), time(23, 59, 59), timezone.utc),
-        **words,
-    )
+    end = datetime.combine(expires, time(23, 59, 59), timezone.utc) if expires else None
+    said = {field: str(words[field]) for field in ("by", "role", "reason", "reference")}
+    now = datetime.now(timezone.utc).replace(microsecond=0)
+    attestation = Attestation(statement=name, made_at=now, expires_at=end, **said)
+    uri = f"models:/{version.name}/{version.version}"
+    if out is not None and key is not None:
+        _append(out, signed_text(version, attestation, key))
+        click.echo(f"{out}: {name} for {uri}, signed by {attestation.by}.")
+        return
     with mlflow_errors("Nothing was recorded"):
-        key = record_statement(client, version.name, version.version, attestation)
-    click.echo(
-        f"On record at models:/{version.name}/{version.version} as tag {key}, by {attestation.by}."
-    )
+        tag = record_statement(client, version.name, version.version, attestation, key)
+    click.echo(f"On record at {uri} as tag {tag}, {'signed ' if key else ''}by {attestation.by}.")
+
+
+def _append(file: Path, line: str) -> None:
+    try:
+        with file.open("a", encoding="utf-8") as opened:
+            opened.write(line + "\n")
+    except OSError as error:
+        raise OutputError(f"{file}: cannot be written ({error.strerror}).") from None
+
+
+@command.command()
+@click.argument("model", metavar="models:/NAME/3")
+@store_options
+def show(model: str, store: str | None, registry: str | None) -> None:
+    """Show the statements on record about a version, and why one of them does not count."""
+    from mlflow_carbon.evidence.attestation import is_attestation, read_tag
+    from mlflow_carbon.report.shown import shown
+
+    version = find_version(open_client(store, registry), model)
+    tags = sorted(filter(is_attestation, version.tags))
+    for tag in tags:
+        made = read_tag(version, tag)
+        if isinstance(made, str):
+            click.echo(f"{shown(tag, 100)}: does not count: {shown(made, 300)}")
+            continue
+        until = f" until {made.expires_at:%Y-%m-%d %H:%M} UTC" if made.expires_at else ""
+        signed = f"signed with {shown(made.signed_by, 60)}" if made.signed_by else "not signed"
+        click.echo(f"{shown(made.statement, 100)}: by {shown(made.by, 60)} ({shown(made.role, 60)}) on {made.made_at:%Y-%m-%d}{until}, {signed}: {shown(made.reason, 300)}")  # fmt: skip
+    if not tags:
+        click.echo("No statement is on record.")
 
 
 @command.command()

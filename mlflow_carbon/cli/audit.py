@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlflow_carbon.cli._integrity import seal_check, sign
+from mlflow_carbon.cli._integrity import attestations, seal_check, sign
 from mlflow_carbon.cli.keys import signing_key
 from mlflow_carbon.errors import OutputError
 
@@ -67,6 +67,7 @@ def _moment(context: click.Context, parameter: click.Parameter, text: str | None
 @click.option("--look", "look_file", type=click.Path(path_type=Path, dir_okay=False), help="YAML file with the report's language, logo, colour and classification.")  # fmt: skip
 @click.option("--seals", "with_seals", is_flag=True, help="Compare every run with its seal: one more read for each run.")  # fmt: skip
 @click.option("--ledger", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="What a witness saw (see `witness`); compares files too. Implies --seals.")  # fmt: skip
+@click.option("--attestation", "attested", multiple=True, type=click.Path(path_type=Path, exists=True, dir_okay=False), help="File of signed statements (`attest statement --out`); repeatable.")  # fmt: skip
 @click.option("--sign", "key", metavar="KEY", help="Sign the report with this private key (name or file) for the use audit.")  # fmt: skip
 @click.option("--compare", metavar="REPORT", help="Compare with an earlier report.json, or with the `last` audit on record.")  # fmt: skip
 @click.option("--record", "on_record", is_flag=True, help="Put the audit on record in the store, in an experiment of its own.")  # fmt: skip
@@ -116,6 +117,7 @@ def command(
         ),
         engine=str(rest["engine"]),
         memory_mb=int(str(rest["memory"])),
+        attestations=attestations(_paths(rest["attested"])),
         seals=seal_check(store, ledger) if rest["with_seals"] or ledger else None,
     )
     with _shown_progress() as progress:
@@ -139,6 +141,10 @@ def command(
 
 def _texts(values: object) -> tuple[str, ...]:
     return tuple(map(str, values)) if isinstance(values, tuple) else ()
+
+
+def _paths(values: object) -> tuple[Path, ...]:
+    return tuple(map(Path, values)) if isinstance(values, tuple) else ()
 
 
 def ensure_room(folder: Path, room_bytes: int) -> None:

@@ -129,7 +129,7 @@ def read_version(
             "training_run": (training,) if training else (),
             "lineage": tuple(evidence.values()),
         },
-        attestation.in_tags(found.tags, name, str(found.version)),
+        attestation.in_tags(found),
     )
 
 

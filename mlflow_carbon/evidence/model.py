@@ -150,6 +150,8 @@ class Attestation:
     reason: str
     reference: str = ""
     """Where the document behind it can be found."""
+    signed_by: str = ""
+    """The key whose signature was checked; empty: it is not signed."""
 
 
 @dataclass(frozen=True, slots=True)

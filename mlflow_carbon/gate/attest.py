@@ -5,28 +5,58 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon.errors import DataError
-from mlflow_carbon.evidence.attestation import tag_key, to_text
+from mlflow_carbon.evidence.attestation import (
+    binding,
+    from_envelope,
+    tag_key,
+    to_envelope,
+    to_text,
+)
 from mlflow_carbon.evidence.model import Attestation
 from mlflow_carbon.schema import InputTag, Tag
 
+if TYPE_CHECKING:
+    from mlflow_carbon.signing.keys import SigningKey
 
-def record_statement(registry: Any, name: str, version: str, attestation: Attestation) -> str:
+
+def record_statement(
+    registry: Any, name: str, version: str, attestation: Attestation, key: SigningKey | None = None
+) -> str:
     """Write the attestation on the version, in place of an earlier one of that name; returns the tag's key.
+
+    With a ``key`` it is signed; the key must be one of the person who makes the statement.
 
     Raises:
         DataError: the statement's identifier cannot be used, or it expires before it is made.
     """
-    key = tag_key(attestation.statement)
+    tag = tag_key(attestation.statement)
     if attestation.expires_at is not None and attestation.expires_at <= attestation.made_at:
         raise DataError(
             f"{attestation.statement}: it expires on {attestation.expires_at.date()}, which is past. "
             "Give a later --expires."
         )
-    registry.set_model_version_tag(name, version, key, to_text(attestation, name, version))
-    return key
+    if key is None:
+        text = to_text(attestation, name, version)
+    else:
+        text = signed_text(registry.get_model_version(name, version), attestation, key)
+    registry.set_model_version_tag(name, version, tag, text)
+    return tag
+
+
+def signed_text(version: Any, attestation: Attestation, key: SigningKey) -> str:
+    """The attestation signed, checked as every reader will check it.
+
+    Raises:
+        DataError: it would not count; says why.
+    """
+    text = to_envelope(attestation, version, key)
+    made = from_envelope(text, binding(version))
+    if isinstance(made, str):
+        raise DataError(f"{attestation.statement}: nobody would believe it: {made}.")
+    return text
 
 
 def record_card(runs: Any, run_id: str, card: Mapping[str, str], declared_at: datetime) -> str:

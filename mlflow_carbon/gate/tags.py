@@ -30,7 +30,12 @@ def why_not(gate: Gate, who: Caller, key: str, value: str, version: tuple[str, s
     if not key.startswith(RegistryTag.ATTESTATION_PREFIX):
         return "only an auditor named in the policy may write it"
     statement = key[len(RegistryTag.ATTESTATION_PREFIX) :]
-    read = attestation.from_text(value, statement=statement, name=version[0], version=version[1])
+    if attestation.is_signed(value):
+        read = attestation.from_envelope(value, None)
+    else:
+        read = attestation.from_text(
+            value, statement=statement, name=version[0], version=version[1]
+        )
     if isinstance(read, str):
         return f"it is no attestation: {read}"
     return people.may_state(gate, who.user, read)

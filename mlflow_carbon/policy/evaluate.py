@@ -129,6 +129,8 @@ def _attested(attest: Attest, applies: bool | None, evidence: Evidence, trace: T
 
 def _why_not(made: Attestation, attest: Attest, as_of: datetime) -> str | None:
     """Why an attestation has no force at ``as_of``; ``None``: it has."""
+    if attest.signed and not made.signed_by:
+        return f"the one of {shown(made.by)} is not signed with a trusted key"
     if made.made_at > as_of:
         return f"the one of {shown(made.by)} is dated {made.made_at:%Y-%m-%d}, after the audit"
     if made.expires_at is not None and made.expires_at < as_of:

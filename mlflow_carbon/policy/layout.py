@@ -93,6 +93,7 @@ ATTEST: Shape = {
     ),
     "asks": Field(Kind.TEXT, "what the person states, as a sentence", required=True),
     "max_age_days": Field(Kind.VALUE, "after how many days it must be made again"),
+    "signed": Field(Kind.FLAG, "true: only one signed with a trusted key counts"),
 }
 
 ATTESTED: Shape = {
@@ -100,6 +101,7 @@ ATTESTED: Shape = {
     "by": Field(Kind.TEXT, "who states it"),
     "made_on": Field(Kind.DATE, "when", required=True),
     "expires": Field(Kind.DATE, "the last day it holds"),
+    "signed": Field(Kind.FLAG, "true: it is signed with a trusted key"),
 }
 
 TEST: Shape = {

@@ -147,6 +147,8 @@ class Attest:
     """What the person states, as a sentence."""
     max_age_days: int | None
     at: Location
+    signed: bool = False
+    """Whether only a signed one counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,6 +111,7 @@ class RuleReader:
             asks=below.values["asks"],
             max_age_days=age,
             at=below.at,
+            signed=bool(below.get("signed")),
         )
 
     def _age(self, below: Taken) -> int | None:
@@ -216,6 +217,7 @@ def _attestation(taken: Taken) -> Attestation:
         made_at=datetime.combine(made, time(), timezone.utc) if made else _TEST_DAY,
         expires_at=end,
         reason="",
+        signed_by="a trusted key" if taken.get("signed") else "",
     )
 
 
