@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -127,7 +127,8 @@ def _append(descriptor: int, said: Mapping[str, Any], at: datetime) -> Entry:
         _write(descriptor, data)
         os.fsync(descriptor)
     except OSError:
-        os.ftruncate(descriptor, size)
+        with suppress(OSError):  # what matters is why it could not be written
+            os.ftruncate(descriptor, size)
         raise
     return Entry(record["number"], at, said, record["sha256"])
 

@@ -117,12 +117,13 @@ class Api:
         assert status == 200, (route, status, answer)
         return answer
 
-    def seed(self, name: str, *, passes: bool = True) -> Seeded:
+    def seed(self, name: str, *, passes: bool = True, experiment: str = "0") -> Seeded:
         """Register a version whose evidence passes the test policy, or lacks the review."""
-        tags = [{"key": "owner", "value": "ana@example.org"}]
-        run_id = self.post("runs/create", {"experiment_id": "0", "tags": tags})["run"]["info"][
-            "run_id"
-        ]
+        started = {
+            "experiment_id": experiment,
+            "tags": [{"key": "owner", "value": "ana@example.org"}],
+        }
+        run_id = self.post("runs/create", started)["run"]["info"]["run_id"]
         self.post("runs/update", {"run_id": run_id, "status": "FINISHED"})
         self.call("POST", "registered-models/create", {"name": name})
         body = {"name": name, "source": f"runs:/{run_id}/model", "run_id": run_id}

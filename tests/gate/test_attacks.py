@@ -6,10 +6,14 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+from mlflow_carbon.cli.gate import command
 from mlflow_carbon.evidence.attestation import to_text
+from mlflow_carbon.evidence.ledger import Ledger
 from mlflow_carbon.evidence.model import Attestation
 from mlflow_carbon.gate.people import APPROVED, OVERRIDE, statement_of
 from mlflow_carbon.schema import RegistryTag
@@ -105,6 +109,40 @@ def test_files_from_elsewhere_do_not_borrow_a_runs_evidence(api: Api) -> None:
     api.tag("elsewhere", version, "review", "passed")
     status, message = api.promote("elsewhere", version)
     assert (status, "GATE-SOURCE" in message) == (403, True)
+
+
+def test_a_file_replaced_by_the_artifact_route_after_the_approval_is_found_and_the_alias_goes_back(
+    server: Server, api: Api, tmp_path: Path
+) -> None:
+    """MLflow takes the new file; what the gate can do is notice, and go back to what was approved."""
+
+    def gate(*words: str) -> Result:
+        return CliRunner().invoke(command, [*words, "--store", server.url])
+
+    policy = ("--policy", str(server.policy))
+    for version in ("1", "2"):
+        run_id = api.seed("replaced").run_id
+        api.put_file(run_id, "model/MLmodel", b"flavors: {}")
+        api.put_file(run_id, "model/weights.bin", b"good")
+        person = ("--by", "bob", "--role", "reviewer", "--reason", "Looked at it.")
+        approved = gate("approve", f"models:/replaced/{version}", *person)
+        assert "with 2 files" in approved.output, approved
+        assert api.promote("replaced", version) == (200, "")
+    standing = json.loads(gate("status", *policy, "--json").stdout)
+    assert ("replaced", "2", True) in {(o["model"], o["version"], o["stands"]) for o in standing}
+    api.put_file(run_id, "model/weights.bin", b"evil")
+    after = gate("status", *policy, "--json")
+    (found,) = (one for one in json.loads(after.stdout) if one["model"] == "replaced")
+    assert (after.exit_code, found["files"]) == (1, "changed")
+    (violation,) = found["violations"]
+    assert (violation["rule"], violation["severity"]) == ("GATE-FILES", "critical")
+    assert "weights.bin was changed" in violation["message"]
+    ledger = tmp_path / "ledger.jsonl"
+    watched = gate("watch", "--rollback", *policy, "--ledger", str(ledger))
+    assert "alias champion moved back to version 1" in watched.output
+    assert api.aliases("replaced") == {"champion": "1"}
+    entries = [one.said for one in Ledger(ledger).read().entries if one.said["model"] == "replaced"]
+    assert [one["outcome"] for one in entries] == ["rolled back"]
 
 
 def test_a_name_freed_by_a_rename_does_not_bring_evidence_along(api: Api) -> None:

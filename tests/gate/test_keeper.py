@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,47 +112,6 @@ def test_a_lock_that_cannot_be_taken_keeps_the_gate_closed(
     ledger.path.parent.write_text("a file where the folder should be")
     with pytest.raises(MlflowException, match="GATE-LEDGER"):
         client.set_registered_model_alias("credit", "champion", "1")
-
-
-@pytest.fixture
-def two_stores(
-    open_store: Callable[[], str], empty_database: Path, tmp_path: Path, client: MlflowClient
-) -> tuple[MlflowClient, Path]:
-    """Runs in one database and models in another, and the file of the runs."""
-    runs = tmp_path / "runs.db"
-    runs.write_bytes(empty_database.read_bytes())
-    return MlflowClient(f"sqlite:///{runs}", client._registry_uri), runs
-
-
-def test_evidence_that_is_not_read_in_time_keeps_the_gate_closed(
-    two_stores: tuple[MlflowClient, Path],
-) -> None:
-    client, runs = two_stores
-    seed(client, "credit")
-    holder = sqlite3.connect(runs, isolation_level=None, check_same_thread=False)
-    holder.execute("BEGIN EXCLUSIVE")
-    released = threading.Timer(8, holder.rollback)  # so that the waiting thread comes to an end
-    released.start()
-    try:
-        with pytest.raises(MlflowException, match="could not be read within 2 seconds") as caught:
-            client.set_registered_model_alias("credit", "champion", "1")
-        assert caught.value.error_code == "PERMISSION_DENIED"
-    finally:
-        released.join()
-        holder.close()
-    client.set_registered_model_alias("credit", "champion", "1")
-
-
-def test_evidence_that_cannot_be_read_keeps_the_gate_closed(
-    two_stores: tuple[MlflowClient, Path],
-) -> None:
-    client, runs = two_stores
-    seed(client, "credit")
-    with sqlite3.connect(runs) as broken:
-        broken.execute("ALTER TABLE runs RENAME TO gone")
-    with pytest.raises(MlflowException, match="The evidence could not be read"):
-        client.set_registered_model_alias("credit", "champion", "1")
-    client.set_registered_model_alias("credit", "candidate", "1")
 
 
 def test_files_from_elsewhere_do_not_borrow_a_runs_evidence(client: MlflowClient) -> None:

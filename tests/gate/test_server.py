@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from mlflow.exceptions import MlflowException
 
 from mlflow_carbon.cli import doctor
+from mlflow_carbon.gate.plugin import arm
 from tests.gate import policy_files
-from tests.gate.conftest import Api, Server, seed
+from tests.gate.conftest import HAS_WORKSPACES, Api, Server, seed
 
 PREFIXES = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
 KINDS = ("server", "auth_server", "gunicorn_server")
@@ -67,6 +69,66 @@ def test_evidence_opens_the_gate_in_every_kind_of_server(kind: tuple[Server, Api
     api.tag("opens", "1", "review", "passed")
     assert api.promote("opens") == (200, "")
     assert api.aliases("opens") == {"champion": "1"}
+
+
+def test_evidence_tags_are_refused_in_both_prefixes(auth_server: Server) -> None:
+    api = Api(auth_server.url, "ana")
+    api.seed("tags")
+    key = {"name": "tags", "version": "1", "key": "mlflow_carbon.verdict"}
+    for prefix in PREFIXES:
+        asking = Api(api.url, api.user, prefix)
+        for method, route in (("POST", "set-tag"), ("DELETE", "delete-tag")):
+            body = key | ({"value": "passed"} if method == "POST" else {})
+            status, answer = asking.call(method, f"model-versions/{route}", body)
+            assert (status, answer["error_code"]) == (403, "PERMISSION_DENIED")
+
+
+def test_every_workspace_has_the_same_gate(gunicorn_server: Server) -> None:
+    api = Api(gunicorn_server.url, workspace="team-b" if HAS_WORKSPACES else "")
+    if HAS_WORKSPACES:
+        creating = Api(gunicorn_server.url, prefix="/api/3.0/mlflow")
+        assert creating.call("POST", "workspaces", {"name": "team-b"})[0] in (200, 201)
+    elsewhere = Api(gunicorn_server.url)
+    elsewhere.seed("of-the-team")
+    found = api.post("experiments/create", {"name": "of the team"})["experiment_id"]
+    api.seed("of-the-team-b", passes=False, experiment=found)
+    assert api.promote("of-the-team-b")[0] == 403
+    api.tag("of-the-team-b", "1", "review", "passed")
+    assert api.promote("of-the-team-b") == (200, "")
+    last = gunicorn_server.ledger.read().entries[-1].said
+    assert (last["outcome"], last["workspace"]) == ("allowed", api.workspace)
+
+
+def test_a_client_with_the_gate_is_refused_before_it_asks_a_server_that_would_allow_it(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed(server.client(), "early", passes=False)
+    monkeypatch.setenv("MLFLOW_CARBON_GATE_POLICY", str(policy_files.write(tmp_path)))
+    arm()
+    guarded = server.client()
+    server.policy.write_text(policy_files.REVIEWED.replace("[champion,", "[another,"))
+    before = len(server.ledger.read().entries)
+    try:
+        with pytest.raises(MlflowException, match="REV-001") as caught:
+            guarded.set_registered_model_alias("early", "champion", "1")
+        assert caught.value.error_code == "PERMISSION_DENIED"
+        assert Api(server.url).promote("early") == (200, "")
+    finally:
+        server.policy.write_text(policy_files.REVIEWED)
+    assert len(server.ledger.read().entries) == before  # the server was not asked, nor gated it
+    assert not list(tmp_path.rglob("*ledger*"))
+
+
+def test_a_client_with_the_gate_is_no_way_around_the_servers(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed(server.client(), "late", passes=False)
+    nothing = policy_files.REVIEWED.replace("[champion,", "[another,")
+    monkeypatch.setenv("MLFLOW_CARBON_GATE_POLICY", str(policy_files.write(tmp_path, nothing)))
+    arm()
+    with pytest.raises(MlflowException, match="REV-001"):
+        server.client().set_registered_model_alias("late", "champion", "1")
+    assert Api(server.url).aliases("late") == {}
 
 
 @pytest.mark.parametrize(
