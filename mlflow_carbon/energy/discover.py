@@ -55,12 +55,20 @@ def discover(settings: Settings, root: Path = Path("/")) -> Discovery:
     tree, memory_bytes = this_tree(), total_memory(root / "proc")
     gpus, unmeasured = _gpus(root, tree)
     share = CpuShare(tree, root / "proc")
-    meters: list[Meter] = [*gpus, *(Attributed(counter, share) for counter in rapl)]
-    measured = {meter.info.component for meter in rapl}
-    if Component.CPU not in measured:
-        meters.append(CpuModel(processor, tree, why=refused))
-    if Component.DRAM not in measured:
-        meters.append(DramModel(tree, memory_bytes))
+    meters: list[Meter] = [*gpus]
+    if any(gpu.info.component is Component.MODULE for gpu in gpus):
+        # The module's sensor has both in it: a counter or a model beside it would count them twice.
+        for meter in rapl:
+            meter.close()
+        inside = "contained in the figure of the module"
+        unmeasured += [Unmeasured(part, inside) for part in (Component.CPU, Component.DRAM)]
+    else:
+        meters += [Attributed(counter, share) for counter in rapl]
+        measured = {meter.info.component for meter in rapl}
+        if Component.CPU not in measured:
+            meters.append(CpuModel(processor, tree, why=refused))
+        if Component.DRAM not in measured:
+            meters.append(DramModel(tree, memory_bytes))
     if settings.wall_power_file is not None:
         wall = _open(partial(WallSensor, settings.wall_power_file))
         if isinstance(wall, str):

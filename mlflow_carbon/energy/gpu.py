@@ -21,6 +21,7 @@ _SETTLING_NS = 500_000_000
 _TOO_MUCH = 3.0
 """More than this many times the power limit is a counter that jumped."""
 SENSOR_ERROR = 0.05
+_OF_MODULE = " of the module: GPU, processor and memory"
 _NOTE = (
     "board power: +/-5 % (NVML reference, stated for Fermi and Kepler; nothing stated since); "
     "A100 and H100 sample a quarter of the time (arXiv:2312.02741)"
@@ -41,14 +42,15 @@ class NvmlGpu:
         self._started = nvml.started
         limit_mw = nvml.try_ask("nvmlDeviceGetEnforcedPowerLimit", self._handle)
         self._counts = nvml.try_ask("nvmlDeviceGetTotalEnergyConsumption", self._handle) is not None
-        if not self._counts and nvml.instant_power_w(self._handle) is None:
+        self._module = nvml.tells_module_only(self._handle)
+        if not self._counts and self._power_w() is None:
             nvml.ask("nvmlDeviceGetPowerUsage", self._handle)
         self.name = nvml.try_ask("nvmlDeviceGetName", self._handle) or "NVIDIA GPU"
         self.info = MeterInfo(
             id=f"nvml:{uuid}",
-            component=Component.GPU,
+            component=Component.MODULE if self._module else Component.GPU,
             method=Method.COUNTER,
-            describe=f"{self.name} (NVML energy counter)",
+            describe=f"{self.name} (NVML energy counter{_OF_MODULE if self._module else ''})",
             period_s=10.0,
             sensor_error=SENSOR_ERROR,
             sensor_note=_NOTE,
@@ -79,6 +81,9 @@ class NvmlGpu:
     def close(self) -> None:
         """The library stays loaded: other parts of the process may use it."""
 
+    def _power_w(self) -> float | None:
+        return self._nvml.instant_power_w(self._handle, module=self._module)
+
     def _reopen(self) -> None:
         self._nvml.start()
         self._handle = self._nvml.ask("nvmlDeviceGetHandleByUUID", self._uuid)
@@ -87,7 +92,7 @@ class NvmlGpu:
     def _count(self) -> Reading | Gap:
         now_mj = self._nvml.ask("nvmlDeviceGetTotalEnergyConsumption", self._handle)
         now_ns = self._clock()
-        power_w = self._nvml.instant_power_w(self._handle)
+        power_w = self._power_w()
         if self._last_mj is None:
             self._last_mj, self._last_ns, self._moved_ns = now_mj, now_ns, now_ns
         used_j = (now_mj - self._last_mj) / 1000
@@ -103,7 +108,7 @@ class NvmlGpu:
         return Reading(now_ns, self._total_j, power_w=power_w)
 
     def _integrate(self) -> Reading | Gap:
-        power_w = self._nvml.instant_power_w(self._handle)
+        power_w = self._power_w()
         now_ns = self._clock()
         if power_w is None:
             self._nvml.ask("nvmlDeviceGetPowerUsage", self._handle)  # raises with the reason

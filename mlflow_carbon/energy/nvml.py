@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+_SCOPE_GPU, _SCOPE_MODULE = 0, 1
+"""NVML_POWER_SCOPE_* of nvml.h; old bindings have no names for them."""
 SLICES = 7
 """A GPU in MIG mode is cut into at most this many compute slices."""
 
@@ -65,13 +67,25 @@ class Nvml:
         except OSError:
             return None
 
-    def instant_power_w(self, handle: Any) -> float | None:
-        """Board power of this moment; the driver's one-second mean where it has no better."""
-        fields = self.try_ask(
-            "nvmlDeviceGetFieldValues", handle, [self.api.NVML_FI_DEV_POWER_INSTANT]
+    def tells_module_only(self, handle: Any) -> bool:
+        """Whether power is that of a module of GPU, processor and memory, and of the GPU alone not told (GH200)."""
+        return (
+            self._field_w(handle, _SCOPE_GPU) is None
+            and self._field_w(handle, _SCOPE_MODULE) is not None
         )
-        if fields and fields[0].nvmlReturn == self.api.NVML_SUCCESS:
-            return float(fields[0].value.uiVal) / 1000
+
+    def _field_w(self, handle: Any, scope: int) -> float | None:
+        wanted = [(self.api.NVML_FI_DEV_POWER_INSTANT, scope)]
+        fields = self.try_ask("nvmlDeviceGetFieldValues", handle, wanted)
+        if not fields or fields[0].nvmlReturn != self.api.NVML_SUCCESS:
+            return None
+        return float(fields[0].value.uiVal) / 1000
+
+    def instant_power_w(self, handle: Any, *, module: bool = False) -> float | None:
+        """Board power of this moment; the driver's one-second mean where it has no better."""
+        power_w = self._field_w(handle, _SCOPE_MODULE if module else _SCOPE_GPU)
+        if power_w is not None:
+            return power_w
         milliwatts = self.try_ask("nvmlDeviceGetPowerUsage", handle)
         return None if milliwatts is None else milliwatts / 1000
 

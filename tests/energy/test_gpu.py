@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import statistics
+from pathlib import Path
 
 import pytest
 
+from mlflow_carbon.energy.discover import discover
 from mlflow_carbon.energy.gpu import NvmlGpu
 from mlflow_carbon.energy.ledger import ComponentEnergy
 from mlflow_carbon.energy.meter import Component, Gap, Method, Reading
 from mlflow_carbon.energy.nvml import Choice, Nvml, choose_gpus
+from mlflow_carbon.settings import Settings
 from mlflow_carbon.units import Range
 from tests.fakes.gpus import Gpu, Rig
+from tests.fakes.powercap import Powercap
 from tests.fakes.simulate import Window, simulate
 
 STEADY = Gpu(idle_w=300.0, peak_w=300.0)
@@ -179,6 +183,31 @@ def test_a_mig_device_is_its_board_with_its_slices(rig: Rig, nvml: Nvml) -> None
     assert choose_gpus(nvml, "0") == [expected]
     assert choose_gpus(nvml, "MIG-00000000-0000-0000-0000-00000000dead") == []
     assert choose_gpus(nvml, None) == [Choice(gpu.uuid, slices=3)]
+
+
+def test_the_processor_inside_a_modules_sensor_is_not_counted_a_second_time(
+    rig: Rig, nvml: Nvml, tmp_path: Path
+) -> None:
+    """A GH200 tells the power of the module only: GPU, processor and memory."""
+    module = Gpu(idle_w=300.0, peak_w=300.0, module_w=150.0)
+    rig.play([module])
+    tree = Powercap(tmp_path)
+    tree.zone("intel-rapl:0", "package-0", lambda t: 100 * t)
+    found = discover(Settings(), tmp_path)
+    assert {meter.info.component for meter in found.meters} == {Component.MODULE}
+    assert {part.component for part in found.unmeasured} == {Component.CPU, Component.DRAM}
+    assert all("module" in part.reason for part in found.unmeasured)
+    part = measured(rig, nvml, 3.0, 33.0)
+    assert part.component is Component.MODULE
+    assert "processor and memory" in part.meters[0]
+    assert part.attributed_j.mid == pytest.approx(450 * 30, rel=1e-3)
+
+
+def test_a_modules_power_is_sampled_where_it_has_no_counter(rig: Rig, nvml: Nvml) -> None:
+    rig.play([Gpu(idle_w=300.0, peak_w=300.0, module_w=150.0, counter=False)])
+    part = measured(rig, nvml, 3.0, 13.0)
+    assert (part.component, part.method) == (Component.MODULE, Method.SAMPLED)
+    assert part.attributed_j.mid == pytest.approx(450 * 10, rel=1e-3)
 
 
 def test_many_gpus_add_up(rig: Rig, nvml: Nvml) -> None:

@@ -26,12 +26,13 @@ class Gpu:
     limit_w: float = 700.0
     counter: bool = True
     slices: int = 0
+    module_w: float = 0.0
 
     def energy_j(self, t: float) -> float:
         whole = math.floor(t / self.period_s)
         high_s = whole * self.period_s * self.duty
         high_s += min(t - whole * self.period_s, self.period_s * self.duty)
-        return self.idle_w * t + (self.peak_w - self.idle_w) * high_s
+        return (self.idle_w + self.module_w) * t + (self.peak_w - self.idle_w) * high_s
 
     @property
     def mig_uuid(self) -> str:
@@ -49,6 +50,7 @@ class Gpu:
             self.limit_w,
             int(self.counter),
             self.slices,
+            self.module_w,
         )
         return f"gpu {self.uuid} {' '.join(f'{number:.9g}' for number in numbers)}"
 

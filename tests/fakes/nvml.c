@@ -4,13 +4,15 @@
  * fake_nvml_load), one GPU or fault a line, numbers in SI units, times in seconds since `start`:
  *
  *   start NANOSECONDS_OF_CLOCK_MONOTONIC (-1: when the scenario is loaded)
- *   gpu UUID IDLE_W PEAK_W PERIOD_S DUTY TICK_S AVERAGE_S LIMIT_W COUNTER(1|0) SLICES
+ *   gpu UUID IDLE_W PEAK_W PERIOD_S DUTY TICK_S AVERAGE_S LIMIT_W COUNTER(1|0) SLICES MODULE_W
  *   proc GPU_INDEX PID SM_PERCENT
  *   fault GPU_INDEX KIND FROM_S TO_S VALUE
  *
  * Power is PEAK_W for the first DUTY of each PERIOD_S and IDLE_W for the rest. The energy counter
  * shows the energy at the last multiple of TICK_S; power readings are the mean of the last AVERAGE_S
  * (0: of this moment). SLICES > 0 makes one MIG device with that many of 7 slices.
+ * MODULE_W > 0 is a GPU on one board with a processor and memory that draw so much, as on a GH200: all
+ * figures are the module's, and fields of power are told for the scope MODULE only.
  * Faults: reset, stuck, lost, denied, slow (each call takes VALUE seconds), jump (VALUE joules more),
  * nopower. `fault -1 driver` makes nvmlInit fail, `fault -1 hang` makes it hang. fake_nvml_time(ns) sets a clock of its own.
  */
@@ -28,7 +30,7 @@ enum { GPUS = 16, FAULTS = 64, PROCS = 64 };
 
 typedef struct {
     char uuid[96], mig_uuid[96];
-    double idle_w, peak_w, period_s, duty, tick_s, average_s, limit_w;
+    double idle_w, peak_w, period_s, duty, tick_s, average_s, limit_w, module_w;
     int counter, slices;
 } Gpu;
 typedef struct { int gpu; char kind[16]; double from_s, to_s, value; } Fault;
@@ -61,9 +63,10 @@ int fake_nvml_load(const char *path) {
         Proc proc = {0};
         long long at;
         if (sscanf(line, "start %lld", &at) == 1) start_ns = at < 0 ? now_ns() : at;
-        else if (sscanf(line, "gpu %95s %lf %lf %lf %lf %lf %lf %lf %d %d", gpu.uuid, &gpu.idle_w,
+        else if (sscanf(line, "gpu %95s %lf %lf %lf %lf %lf %lf %lf %d %d %lf", gpu.uuid, &gpu.idle_w,
                         &gpu.peak_w, &gpu.period_s, &gpu.duty, &gpu.tick_s, &gpu.average_s,
-                        &gpu.limit_w, &gpu.counter, &gpu.slices) == 10 && gpu_count < GPUS) {
+                        &gpu.limit_w, &gpu.counter, &gpu.slices,
+                        &gpu.module_w) == 11 && gpu_count < GPUS) {
             if (gpu.slices) snprintf(gpu.mig_uuid, sizeof gpu.mig_uuid, "MIG-%.80s", gpu.uuid + 4);
             gpus[gpu_count++] = gpu;
         } else if (sscanf(line, "proc %d %u %u", &proc.gpu, &proc.pid, &proc.sm) == 3 &&
@@ -82,12 +85,13 @@ unsigned long fake_nvml_calls(void) { return calls; }
 static double energy_j(const Gpu *gpu, double t) {
     double whole = floor(t / gpu->period_s), rest = t - whole * gpu->period_s;
     double high_s = whole * gpu->period_s * gpu->duty + fmin(rest, gpu->period_s * gpu->duty);
-    return gpu->idle_w * t + (gpu->peak_w - gpu->idle_w) * high_s;
+    return (gpu->idle_w + gpu->module_w) * t + (gpu->peak_w - gpu->idle_w) * high_s;
 }
 static double power_w(const Gpu *gpu, double t) {
     if (gpu->average_s > 0)
         return (energy_j(gpu, t) - energy_j(gpu, t - gpu->average_s)) / gpu->average_s;
-    return fmod(t, gpu->period_s) < gpu->period_s * gpu->duty ? gpu->peak_w : gpu->idle_w;
+    return gpu->module_w +
+           (fmod(t, gpu->period_s) < gpu->period_s * gpu->duty ? gpu->peak_w : gpu->idle_w);
 }
 static const Fault *fault_of(int gpu, const char *kind, double t) {
     for (int i = 0; i < fault_count; i++)
@@ -334,7 +338,8 @@ int nvmlDeviceGetFieldValues(void *handle, int count, Field *fields) {
         fields[i].code = fault_of(index_of(handle), "nopower", now_s()) ? UNSUPPORTED : OK;
         fields[i].type = 1;
         gpu.average_s = fields[i].field == 185 ? 1.0 : 0.025;
-        if (fields[i].field == 185 || fields[i].field == 186)
+        if (fields[i].scope != (gpu.module_w > 0)) fields[i].code = UNSUPPORTED;
+        else if (fields[i].field == 185 || fields[i].field == 186)
             fields[i].value.number = (unsigned)(power_w(&gpu, now_s()) * 1000);
         else fields[i].code = UNSUPPORTED;
     }
