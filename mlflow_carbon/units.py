@@ -57,9 +57,19 @@ def _in_steps(value: float, steps: tuple[tuple[float, str], ...]) -> str:
     return f"{_three_digits(value / size)} {unit}"
 
 
+_ENERGY_STEPS = ((1e6, "MWh"), (1e3, "kWh"), (1.0, "Wh"), (1e-3, "mWh"))
+
+
+def energy_unit(energy_j: float) -> tuple[float, str]:
+    """The unit a person reads this much energy in, for a scale: its size in joules, and its name."""
+    steps = (one for one in _ENERGY_STEPS if abs(energy_j) / 3600.0 >= one[0])
+    size, unit = next(steps, _ENERGY_STEPS[-1])
+    return size * 3600.0, unit
+
+
 def show_energy(energy_j: float) -> str:
     """Joules as a person reads them, three digits: ``1.23 Wh``, ``41.2 kWh``, ``12.4 MWh``."""
-    return _in_steps(energy_j / 3600.0, ((1e6, "MWh"), (1e3, "kWh"), (1.0, "Wh"), (1e-3, "mWh")))
+    return _in_steps(energy_j / 3600.0, _ENERGY_STEPS)
 
 
 def show_emissions(emissions_g: float) -> str:

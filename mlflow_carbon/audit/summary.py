@@ -8,6 +8,7 @@ from datetime import datetime
 
 from mlflow_carbon.audit.baseline import Comparison, Past
 from mlflow_carbon.audit.finding import Finding
+from mlflow_carbon.audit.power import PowerCurve
 from mlflow_carbon.evidence.model import Attestation
 from mlflow_carbon.evidence.sealed import SealCheck
 from mlflow_carbon.policy.model import Pack, Rule, State
@@ -29,6 +30,10 @@ class Selection:
     earliest: datetime | None
     latest: datetime | None
     """Start times of the runs read, UTC."""
+    since: datetime | None = None
+    until: datetime | None = None
+    """The time asked for."""
+    workspace: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +147,8 @@ class Audit:
     """Against an earlier audit; ``None``: none was given."""
     past: tuple[Past, ...] = ()
     """Earlier audits that asked the same, oldest first."""
+    power: tuple[PowerCurve, ...] = ()
+    """Power over time of the runs that used most, where the store has it."""
     seals: tuple[SealCheck, ...] | None = None
     """Each run read against its seal; ``None``: the seals were not looked at."""
 

@@ -24,14 +24,17 @@ if TYPE_CHECKING:
 
 FORMATS = ("pdf", "html", "json", "csv", "parquet", "sarif", "junit", "oscal", "markdown")
 """As ``report.write`` has them; written out so that ``--help`` loads no renderer."""
-_DEFAULT_FORMATS = "pdf,html,json"
+REPORT_FORMATS = "pdf,html,json"
 ENGINES = ("auto", "columns", "plain")
 SEVERITIES = ("critical", "high", "medium", "low", "never")
 _ROOM_BYTES = 32 * 1024 * 1024
 """Free space asked for before the work starts; a report of 300 findings takes some 2 MB."""
 
 
-def _formats(context: click.Context, parameter: click.Parameter, text: str) -> tuple[str, ...]:
+def chosen_formats(
+    context: click.Context, parameter: click.Parameter, text: str
+) -> tuple[str, ...]:
+    """The value of ``--format`` as names of formats, each once."""
     wanted = tuple(dict.fromkeys(one.strip().lower() for one in text.split(",") if one.strip()))
     unknown = [one for one in wanted if one not in FORMATS]
     if unknown or not wanted:
@@ -63,7 +66,7 @@ def _moment(context: click.Context, parameter: click.Parameter, text: str | None
 @click.option("--filter", "filter_", default="", help="Only runs that match this filter, in MLflow's syntax.")  # fmt: skip
 @click.option("--model", "models", multiple=True, help="Only this registered model; alone, with the runs behind it; repeatable.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default=Path("carbon-audit"), show_default=True, help="Folder for the report.")  # fmt: skip
-@click.option("--format", "formats", default=_DEFAULT_FORMATS, show_default=True, callback=_formats, help="Report formats with commas between: pdf, html, json, csv, parquet, sarif, junit, oscal, markdown.")  # fmt: skip
+@click.option("--format", "formats", default=REPORT_FORMATS, show_default=True, callback=chosen_formats, help="Report formats with commas between: pdf, html, json, csv, parquet, sarif, junit, oscal, markdown.")  # fmt: skip
 @click.option("--look", "look_file", type=click.Path(path_type=Path, dir_okay=False), help="YAML file with the report's language, logo, colour and classification.")  # fmt: skip
 @click.option("--seals", "with_seals", is_flag=True, help="Compare every run with its seal: one more read for each run.")  # fmt: skip
 @click.option("--ledger", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="What a witness saw (see `witness`); compares files too. Implies --seals.")  # fmt: skip

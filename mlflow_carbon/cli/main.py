@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": "Show recording, auditing and the gate on real data, in about a minute.",
     "doctor": "Say what can be measured here, what not, and why.",
     "audit": "Check runs, datasets and models against policies and write the report.",
+    "report": "Write the report of an audit again: other formats, language or look.",
     "policy": "Check, list and show policies.",
     "gate": "Ask whether a model version may be promoted.",
     "attest": "Put a named person's statement or a dataset card on record.",

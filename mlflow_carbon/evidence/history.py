@@ -100,6 +100,24 @@ class History:
         )
         return next((past for past in map(_past, runs) if past is not None), None)
 
+    def report_of(self, run_id: str) -> bytes:
+        """The ``report.json`` recorded with one audit, by its run.
+
+        Raises:
+            StoreError: there is no such run, it is no audit on record, or the file was changed.
+        """
+        try:
+            past = _past(self._client.get_run(run_id))
+        except MlflowException as error:
+            raise StoreError(
+                f"{self.shown}: run {run_id!r} cannot be read: {error.message}"
+            ) from error
+        if past is None:
+            raise StoreError(
+                f"{self.shown}: run {run_id!r} is no audit on record. They are in the experiment {EXPERIMENT!r}."
+            )
+        return self.report(past)
+
     def report(self, past: PastAudit) -> bytes:
         """The recorded ``report.json``.
 

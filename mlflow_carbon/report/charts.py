@@ -163,6 +163,55 @@ def scatter(dots: Sequence[Dot], x_title: str, y_title: str) -> str:
     return _svg(out, bottom + 40)
 
 
+@dataclass(frozen=True, slots=True)
+class Course:
+    """One panel of a line chart over time: points as (seconds, low, mean, high), in order of time."""
+
+    label: str
+    points: tuple[tuple[float, float, float, float], ...]
+    top: str
+    """What the top of the scale is called."""
+    end: str
+    """What the last moment is called."""
+    total: str
+
+
+_PANEL, _PANEL_GAP = 46, 22
+
+
+def courses(panels: Sequence[Course]) -> str:
+    """A line over a band from low to high for each panel; one scale from zero for all of them."""
+    left, right = _LABEL, WIDTH - 104
+    most = max((high for one in panels for *_, high in one.points), default=0) or 1
+    out: list[str] = []
+    for place, one in enumerate(panels):
+        top = 6 + place * (_PANEL + _PANEL_GAP)
+        bottom = top + _PANEL
+        last = one.points[-1][0] or 1.0
+
+        def at(moment: float, value: float, last: float = last, bottom: int = bottom) -> str:
+            x = left + (right - left) * moment / last
+            return f"{x:.1f},{bottom - _PANEL * max(value, 0.0) / most:.1f}"
+
+        band = [at(t, high) for t, _, _, high in one.points]
+        band += [at(t, low) for t, low, _, _ in reversed(one.points)]
+        mean = [at(t, value) for t, _, value, _ in one.points]
+        out += [
+            _label(one.label, top + _PANEL / 2 - 8),
+            *(
+                f'<line class="s-grid" stroke-width="1" x1="{left}" y1="{y}" x2="{right}" y2="{y}"/>'
+                for y in (top, bottom)
+            ),
+            f'<polygon class="c-dram" points="{" ".join(band)}"/>',
+            f'<polyline class="s-dot" fill="none" stroke-width="1.5" points="{" ".join(mean)}"/>',
+            _text(left - 6, top + 4, one.top, "soft", "end", 9.5),
+            _text(left - 6, bottom + 3, "0", "soft", "end", 9.5),
+            _text(right, bottom + 13, one.end, "soft", "end", 9.5),
+            _text(WIDTH - 98, top + _PANEL / 2 + 4, one.total, "soft"),
+        ]
+    return _svg(out, 6 + len(panels) * (_PANEL + _PANEL_GAP))
+
+
 def _ticks(values: Sequence[float]) -> list[float]:
     """Round numbers around all values, three to seven of them."""
     low, high = min(values), max(values)

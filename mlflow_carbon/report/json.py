@@ -13,10 +13,11 @@ from typing import Any
 
 from mlflow_carbon.audit.baseline import OPEN, Comparison
 from mlflow_carbon.audit.finding import Finding
+from mlflow_carbon.audit.power import PowerCurve
 from mlflow_carbon.audit.summary import Audit, DatasetRow, EnergyAccount, RuleSummary, RunEnergyRow
 from mlflow_carbon.evidence.model import Attestation
 from mlflow_carbon.evidence.sealed import SealCheck
-from mlflow_carbon.policy.model import Pack, State
+from mlflow_carbon.policy.model import Gate, Pack, State
 from mlflow_carbon.units import Range
 
 SCHEMA_VERSION = "1.0"
@@ -66,6 +67,14 @@ def as_data(audit: Audit) -> dict[str, Any]:
         "attestations": [_attestation(subject, given) for subject, given in audit.attestations],
         "unused_waivers": list(audit.unused_waivers),
         "change": _change(audit.change),
+        "past": [
+            {
+                "as_of": _moment(past.as_of),
+                "states": {s.value: past.counts.get(s, 0) for s in State},
+            }
+            for past in audit.past
+        ],
+        "power": [_power(curve) for curve in audit.power],
         "seals": None if audit.seals is None else [_seal(check) for check in audit.seals],
     }
 
@@ -73,9 +82,24 @@ def as_data(audit: Audit) -> dict[str, Any]:
 def _seal(check: SealCheck) -> dict[str, Any]:
     return {
         "run_id": check.run_id,
+        "name": check.name,
         "seal": check.seal.value,
         "reason": check.reason,
         "changes": [asdict(change) for change in check.changes],
+    }
+
+
+def _power(curve: PowerCurve) -> dict[str, Any]:
+    steps = [[step.at_s, step.low_w, step.mean_w, step.high_w] for step in curve.steps]
+    return {"run_id": curve.run_id, "name": curve.name, "steps": steps}
+
+
+def _gate(gate: Gate) -> dict[str, Any]:
+    return {
+        "aliases": list(gate.aliases),
+        "stages": list(gate.stages),
+        "models": list(gate.models),
+        "blocks_at": gate.blocks_at.value,
     }
 
 
@@ -98,6 +122,7 @@ def _pack(pack: Pack) -> dict[str, Any]:
         "frameworks": list(pack.frameworks),
         "parameters": {name: given.value for name, given in pack.parameters.items()},
         "loosened": list(pack.loosened),
+        "gate": None if pack.gate is None else _gate(pack.gate),
         "waivers": [
             {
                 "id": waiver.id,

@@ -74,7 +74,7 @@ def write_reports(
         raise OutputError(f"no report format is called {unknown[0]!r}. There are: {known}.")
     look = look or Look()
     job = _job(audit, texts.load(look.language), look)
-    _make_folder(out_dir)
+    make_folder(out_dir)
     wanted = [
         name for name in FORMATS if name in formats and not (name == "pdf" and pango_problem())
     ]
@@ -99,7 +99,12 @@ def _attached(name: str, media_type: str, content: bytes) -> Attached:
     return Attached(name, media_type, content, hashlib.sha256(content).hexdigest())
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make the folder that reports are written to.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from datetime import date, datetime, timedelta, timezone
 
+from mlflow_carbon.audit.baseline import OPEN, Earlier, Past, compare
 from mlflow_carbon.audit.finding import Finding
+from mlflow_carbon.audit.power import PowerCurve, curve
 from mlflow_carbon.audit.summary import (
     Audit,
     DatasetRow,
@@ -496,6 +498,32 @@ def _seals() -> tuple[SealCheck, ...]:
     )
 
 
+def _past() -> tuple[Past, ...]:
+    """Four audits, a week apart, each with fewer failures."""
+    return tuple(
+        Past(AS_OF - timedelta(weeks=4 - n), dict.fromkeys(State, 6) | {State.PASS: 60 + 9 * n, State.FAIL: 40 - 4 * n})
+        for n in range(4)
+    )  # fmt: skip
+
+
+def _earlier(findings: list[Finding]) -> Earlier:
+    """The audit of last week: every second finding that is open now was open then, and two that are gone."""
+    known = [finding.identity for finding in findings if finding.state in OPEN][::2]
+    since = dict.fromkeys(known, AS_OF - timedelta(days=35)) | dict.fromkeys(
+        ("0" * 32, "1" * 32), AS_OF - timedelta(days=7)
+    )
+    return Earlier(AS_OF - timedelta(days=7), since, complete=True)
+
+
+def _power() -> tuple[PowerCurve, ...]:
+    """A steady run of two hours, and one under a hostile name whose power swings."""
+    start_ms = int(AS_OF.timestamp() * 1000)
+    steady = [(start_ms + 60_000 * n, 212.0 + n % 5) for n in range(120)]
+    swings = [(start_ms + 1_000 * n, 40.0 + 260.0 * (n % 60 < 35)) for n in range(5400)]
+    drawn = (curve("a" * 32, "xgboost-final", steady), curve("b" * 32, HOSTILE_HTML, swings))
+    return tuple(one for one in drawn if one is not None)
+
+
 def make_audit() -> Audit:
     """The audit all report tests start from."""
     findings: list[Finding] = []
@@ -561,5 +589,5 @@ def make_audit() -> Audit:
             ),
         ),
         unused_waivers=("W-2025-003",),
-        seals=_seals(),
+        change=compare(findings, 0, _earlier(findings)), past=_past(), power=_power(), seals=_seals(),
     )  # fmt: skip

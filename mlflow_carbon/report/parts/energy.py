@@ -20,7 +20,7 @@ from mlflow_carbon.report.blocks import (
 )
 from mlflow_carbon.report.context import Context
 from mlflow_carbon.report.shown import name
-from mlflow_carbon.units import show_duration
+from mlflow_carbon.units import energy_unit, show_duration
 
 DRAWN = 10
 LISTED = 20
@@ -40,6 +40,7 @@ def energy(c: Context) -> tuple[Block, ...]:
     return (
         _totals(c),
         _by_run(c, by_energy[:DRAWN]),
+        *_power(c),
         *_carbon(c, [row for row in by_energy if row.emissions_g is not None][:DRAWN]),
         *_quality(c, by_energy),
         _table(c, (by_energy + unknown)[:LISTED]),
@@ -107,6 +108,38 @@ def _by_run(c: Context, rows: list[RunEnergyRow]) -> Figure:
     )  # fmt: skip
 
 
+def _power(c: Context) -> tuple[Figure, ...]:
+    """Power over time, one panel for each run that it is on record for."""
+    t, drawn, told = c.t, [], []
+    most = max((step.high_w for curve in c.audit.power for step in curve.steps), default=0.0)
+    for curve in c.audit.power:
+        mean = sum(step.mean_w for step in curve.steps) / len(curve.steps)
+        high = max(step.high_w for step in curve.steps)
+        length = c.local(show_duration(curve.steps[-1].at_s))
+        points = tuple((s.at_s, s.low_w, s.mean_w, s.high_w) for s in curve.steps)
+        label, watts = curve.name or curve.run_id, f"{_watts(c, mean)}"
+        drawn.append(charts.Course(label, points, _watts(c, most), length, watts))
+        told.append(
+            t(
+                "energy.power_item",
+                name=name(label),
+                mean=watts,
+                high=_watts(c, high),
+                length=length,
+            )
+        )
+    if not drawn:
+        return ()
+    alt = t("energy.power_alt", items="; ".join(told))
+    return (
+        Figure("power", t("energy.power"), charts.courses(drawn), alt, t("energy.power_caption")),
+    )
+
+
+def _watts(c: Context, power_w: float) -> str:
+    return c.local(f"{power_w:.3g} W" if power_w < 1000 else f"{power_w / 1000:.3g} kW")
+
+
 def _carbon(c: Context, rows: list[RunEnergyRow]) -> tuple[Figure, ...]:
     t = c.t
     drawn, told = [], []
@@ -144,9 +177,9 @@ def _quality(c: Context, rows: list[RunEnergyRow]) -> tuple[Figure, ...]:
     for row in rows:
         if metric not in row.quality or row.energy_j is None or len(dots) == SCATTERED:
             continue
-        value, kwh = row.quality[metric], row.energy_j.mid / 3.6e6
-        if charts.finite(value, kwh):
-            dots.append(charts.Dot(row.name or row.run_id, kwh, value))
+        value, energy_j = row.quality[metric], row.energy_j.mid
+        if charts.finite(value, energy_j):
+            dots.append(charts.Dot(row.name or row.run_id, energy_j, value))
             told.append(
                 c.t("energy.quality_item", name=name(row.name or row.run_id), metric=metric,
                     value=c.local(f"{value:.4g}"), energy=c.energy(row.energy_j.mid))
@@ -155,7 +188,9 @@ def _quality(c: Context, rows: list[RunEnergyRow]) -> tuple[Figure, ...]:
         return ()
     shown_metric = name(metric)
     alt = c.t("energy.quality_alt", len(dots), metric=shown_metric, items="; ".join(told))
-    svg = charts.scatter(dots, c.t("energy.axis_energy"), shown_metric)
+    unit_j, unit = energy_unit(max(dot.x for dot in dots))
+    dots = [charts.Dot(dot.label, dot.x / unit_j, dot.y) for dot in dots]
+    svg = charts.scatter(dots, c.t("energy.axis_energy", unit=unit), shown_metric)
     return (
         Figure(
             "quality",
