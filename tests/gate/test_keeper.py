@@ -29,7 +29,6 @@ def client(
     open_store: Callable[[], str], tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> MlflowClient:
     monkeypatch.setenv("MLFLOW_CARBON_GATE_POLICY", str(policy_files.write(tmp_path)))
-    monkeypatch.setenv("MLFLOW_CARBON_GATE_DEADLINE_S", "2")
     arm()
     uri = open_store()
     return MlflowClient(uri, uri)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -30,7 +32,7 @@ from mlflow_carbon.gate.receiver import Receiver, looker
 from mlflow_carbon.gate.webhook import Doorkeeper, Event, RefusedError
 from mlflow_carbon.policy.load import load_pack
 from tests.gate import policy_files
-from tests.gate.conftest import seed
+from tests.gate.conftest import Api, Server, seed
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=timezone.utc)
 SECRET = "a secret that nobody guesses"
@@ -137,22 +139,29 @@ def client(open_store: Callable[[], str]) -> MlflowClient:
     return MlflowClient(uri, uri)
 
 
+@contextmanager
+def receiving(client: MlflowClient, folder: Path) -> Iterator[Receiver]:
+    """The receiver on a port of its own; its policy and its ledger are in the folder."""
+    pack = load_pack(str(policy_files.write(folder)))
+    look = looker(pack, client, Ledger(folder / "ledger.jsonl"))
+    keeper = Doorkeeper(SECRET, lambda: datetime.now(timezone.utc))
+    server = Receiver(("127.0.0.1", 0), keeper, look)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
 @pytest.fixture
 def receiver(
     client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Receiver]:
     monkeypatch.setenv("MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "http")
     monkeypatch.setenv("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true")
-    pack = load_pack(str(policy_files.write(tmp_path)))
-    look = looker(pack, client, Ledger(tmp_path / "ledger.jsonl"))
-    keeper = Doorkeeper(SECRET, lambda: datetime.now(timezone.utc))
-    server = Receiver(("127.0.0.1", 0), keeper, look)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with receiving(client, tmp_path) as running:
+        yield running
 
 
 def send(receiver: Receiver, name: str, alias: str, version: str) -> tuple[int, str]:
@@ -192,6 +201,32 @@ def test_the_registry_counts_and_not_the_message(client: MlflowClient, receiver:
     client.set_registered_model_alias("credit", "champion", "1")
     assert send(receiver, "credit", "champion", "2") == (200, "credit version 1 stands\n")
     assert send(receiver, "credit", "candidate", "2") == (200, "not protected\n")
+
+
+def test_a_server_without_a_gate_tells_of_an_alias_and_the_alias_goes_back(
+    server: Server, tmp_path: Path
+) -> None:
+    """MLflow's own delivery: the server stores the secret, signs the message and sends it by itself."""
+    server.policy.write_text(policy_files.REVIEWED.replace("[champion,", "[another,"))
+    client = server.client()
+    for passes in (True, False):
+        seed(client, "delivered", passes=passes)
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    try:
+        with receiving(client, tmp_path) as running:
+            url = f"http://127.0.0.1:{running.server_port}/"
+            webhook = client.create_webhook("gate", url, [SET], secret=SECRET)
+            client.set_registered_model_alias("delivered", "champion", "2")
+            deadline = time.monotonic() + 60
+            while not ledger.read().entries:
+                assert time.monotonic() < deadline, server.log.read_text()
+                time.sleep(0.05)
+            client.delete_webhook(webhook.webhook_id)
+    finally:
+        server.policy.write_text(policy_files.REVIEWED)
+    assert Api(server.url).aliases("delivered") == {"champion": "1"}
+    (entry,) = ledger.read().entries
+    assert entry.said["violations"] == ["REV-001 no_evidence"]
 
 
 def test_a_registry_that_does_not_answer_is_asked_again_later(receiver: Receiver) -> None:
