@@ -6,13 +6,15 @@ the oracle as well; should it ever answer otherwise than the columns did, the au
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version as installed_version
-from pathlib import Path
+from typing import TypeGuard
 
 import duckdb
 
@@ -20,7 +22,14 @@ import mlflow_carbon
 from mlflow_carbon.audit import assess, totals
 from mlflow_carbon.audit.account import energy_row
 from mlflow_carbon.audit.finding import Finding
-from mlflow_carbon.audit.matrix import Cell, decoded, facts_needed, judge, tallies
+from mlflow_carbon.audit.matrix import (
+    SUBJECT_KEYS,
+    Cell,
+    decoded,
+    facts_needed,
+    judge,
+    tallies,
+)
 from mlflow_carbon.audit.seals import Comparisons, in_columns
 from mlflow_carbon.audit.select import (
     AuditRequest,
@@ -34,10 +43,10 @@ from mlflow_carbon.audit.waivers import without_effect
 from mlflow_carbon.errors import CarbonError, StoreError
 from mlflow_carbon.evidence.facts import moment, run_evidence
 from mlflow_carbon.evidence.model import Evidence, Fact
-from mlflow_carbon.evidence.rows import read_runs
-from mlflow_carbon.evidence.sql import Database, can_read
-from mlflow_carbon.evidence.store import Store
-from mlflow_carbon.evidence.tables import load
+from mlflow_carbon.evidence.query import Store
+from mlflow_carbon.evidence.relational import TableStore
+from mlflow_carbon.evidence.rows import read_runs, rows_of
+from mlflow_carbon.evidence.tables import Selected, load
 from mlflow_carbon.evidence.trees import text
 from mlflow_carbon.policy.compile import NotInColumnsError
 from mlflow_carbon.policy.model import Pack
@@ -46,84 +55,87 @@ MANY_RUNS = 1_000
 """From here on ``auto`` reads in columns."""
 
 
-def suits(request: AuditRequest, store: Store) -> bool:
+def suits(store: Store, request: AuditRequest) -> TypeGuard[TableStore]:
     """Whether this audit is to be made in columns.
 
     Raises:
         StoreError: it was asked for and cannot be.
+        NotInSqlError: the filter asks for what the database cannot do.
     """
     query = request.query
-    whole = (
-        can_read(request.store)
-        and not query.filter
-        and not (query.models and not query.experiments)
-    )
-    if request.engine == "columns" and not whole:
+    possible = isinstance(store, TableStore) and not (query.models and not query.narrows_runs)
+    if request.engine == "columns" and not possible:
         raise StoreError(
-            f"{store.shown}: --engine columns reads a SQLite or PostgreSQL database, without --filter and "
-            "without --model alone. Leave --engine out: the plain engine gives the same answers."
+            f"{store.shown}: --engine columns reads a SQLite or PostgreSQL database or a snapshot, without "
+            "--model alone. Leave --engine out: the plain engine gives the same answers."
         )
-    if request.engine == "auto" and whole:
+    if request.engine == "auto" and isinstance(store, TableStore) and possible:
         return _count(request, store) >= MANY_RUNS
     return request.engine == "columns"
 
 
-def _count(request: AuditRequest, store: Store) -> int:
-    source = Database(request.store)
-    try:
-        ids = [*map(int, store.experiments(request.query))]
-        holes = ", ".join("?" * len(ids))
-        with source.batches(
-            f"SELECT count(*) FROM (SELECT 1 FROM runs WHERE experiment_id IN ({holes}) LIMIT {MANY_RUNS}) AS some",
-            ids,
-        ) as batches:
-            return int(batches.read_all().column(0)[0].as_py())
-    finally:
-        source.close()
+def _count(request: AuditRequest, store: TableStore) -> int:
+    ids = [*map(int, store.experiments(request.query))]
+    holes = ", ".join("?" * len(ids))
+    where = store.where(request.query)
+    rows = rows_of(
+        store.source,
+        "SELECT count(*) AS n FROM (SELECT 1 FROM runs"
+        f" WHERE experiment_id IN ({holes}){where.sql} LIMIT {MANY_RUNS}) AS some",
+        [*ids, *where.values],
+    )
+    return int(rows[0]["n"])
 
 
 def audit_in_columns(
-    request: AuditRequest, store: Store, as_of: datetime, progress: Progress
+    request: AuditRequest, store: TableStore, as_of: datetime, progress: Progress
 ) -> Audit | None:
     """The audit, or ``None`` when a rule cannot be put to columns and the plain engine is to do it.
 
     Raises:
-        StoreError: the database cannot be read, or there is nothing to audit.
+        StoreError: the store cannot be read, or there is nothing to audit.
     """
-    source = Database(request.store)
-    with tempfile.TemporaryDirectory(prefix="mlflow-carbon-") as folder:
-        con = duckdb.connect(
-            str(Path(folder) / "evidence.duckdb"),
-            config={
-                "memory_limit": f"{request.memory_mb}MB",
-                "temp_directory": folder,
-                "preserve_insertion_order": False,
-            },
-        )
-        con.execute("SET enable_progress_bar = false")  # it would go to standard output
+    with (
+        tempfile.TemporaryDirectory(prefix="mlflow-carbon-") as folder,
+        columns_engine(request, folder) as con,
+    ):
         try:
-            return _Columns(request, store, source, con, as_of, progress).audit()
+            return _Columns(request, store, con, as_of, progress).audit()
         except NotInColumnsError as error:
             if request.engine == "columns":
                 raise StoreError(
                     f"--engine columns cannot go through {error}. Leave --engine out."
                 ) from None
             return None
-        except duckdb.OutOfMemoryException as error:
+        except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
             raise StoreError(
                 f"{store.shown}: {request.memory_mb} MB of memory and the room in {folder} are not "
-                f"enough ({str(error).splitlines()[0]}). Give more with --memory."
+                f"enough ({str(error).splitlines()[0]}). Give more with --memory, or more room for "
+                "temporary files with TMPDIR."
             ) from None
-        finally:
-            con.close()
-            source.close()
+
+
+@contextmanager
+def columns_engine(request: AuditRequest, folder: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB of its own: in memory up to the limit, then in ``folder``."""
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": f"{request.memory_mb}MB",
+        "temp_directory": folder,
+        "preserve_insertion_order": False,
+        "threads": request.jobs or os.cpu_count() or 1,
+    }
+    con = duckdb.connect(config=config)
+    con.execute("SET enable_progress_bar = false")  # it would go to standard output
+    try:
+        yield con
+    finally:
+        con.close()
 
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
     request: AuditRequest
-    store: Store
-    source: Database
+    store: TableStore
     con: duckdb.DuckDBPyConnection
     as_of: datetime
     progress: Progress
@@ -132,8 +144,9 @@ class _Columns:
         experiments = self.store.experiments(self.request.query)
         packs = self.request.packs
         self.progress("Reading runs", 0, None)
+        selected = Selected(experiments, self.store.where(self.request.query))
         tables = load(
-            self.con, self.source, experiments, {*facts_needed(packs), *totals.FACTS}, self.as_of
+            self.con, self.store.source, selected, {*facts_needed(packs), *totals.FACTS}, self.as_of
         )
         comparisons = Comparisons(self.request.seals, self.request.attestations)
         seals = comparisons.of_all(self._run_ids(), self.progress)
@@ -201,19 +214,22 @@ class _Columns:
         return Selection(
             store=self.store.shown,
             experiments=query.experiments,
-            filter="",
+            filter=query.filter,
             models=query.models,
             runs_selected=count + len(running),
             runs_read=count,
             failed_to_read=tuple((run_id, "still running") for (run_id,) in running),
             earliest=moment(first),
             latest=moment(last),
+            since=query.since,
+            until=query.until,
+            workspace=query.workspace,
         )
 
     def _registered(self) -> Registered:
         query = self.request.query
         only: set[str] | None = None
-        if query.experiments and not query.models:
+        if query.narrows_runs and not query.models:
             only = set(self._run_ids())
         return read_registered(self.store, self.request, only, self.as_of, self.progress)
 
@@ -222,17 +238,19 @@ class _Columns:
 
     def _evidence(self, experiments: dict[str, str], run_ids: Sequence[str]) -> Iterator[Evidence]:
         """Whole runs, with what the tables know of their datasets' other contents."""
-        self.con.execute("CREATE OR REPLACE TEMP TABLE wanted (run_uuid VARCHAR)")
-        self.con.executemany("INSERT INTO wanted VALUES (?)", [[one] for one in run_ids] or [[""]])
+        self.con.execute(
+            "CREATE OR REPLACE TEMP TABLE wanted AS SELECT unnest($ids) AS run_uuid",
+            {"ids": list(run_ids) or [""]},
+        )
         others: dict[str, tuple[str, ...]] = {
             key: tuple(contents)
             for key, contents in self.con.execute(
                 "SELECT run_uuid || '/' || raw_name || '/' || raw_digest || '/' || raw_context,"
-                " d_other_digests FROM wanted JOIN run USING (run_uuid) JOIN used USING (rid)"
-                " WHERE d_other_digests IS NOT NULL"
+                " digests FROM wanted JOIN run USING (run_uuid) JOIN used USING (rid)"
+                " JOIN (SELECT code, digests FROM digest_list) AS l ON l.code = used.d_other_digests"
             ).fetchall()
         }
-        for run in read_runs(self.source, run_ids):
+        for run in read_runs(self.store.source, run_ids):
             evidence = run_evidence(run, experiments[run.info.experiment_id])
             members = tuple(_aware(one, others) for one in evidence.members["datasets"])
             yield replace(evidence, members={"datasets": members})
@@ -259,10 +277,9 @@ class _Columns:
     def _keys(self, group: _Group, room: int) -> list[tuple[str, str]]:
         """(run id, subject key) of the first subjects of a group."""
         cell, joined = group.cell, "JOIN run USING (rid)"
-        key = "run_uuid"
         if cell.table == "used":
             joined += " JOIN used USING (uid)"
-            key = "run_uuid || '/' || raw_name || '/' || raw_digest || '/' || raw_context"
+        key = SUBJECT_KEYS[cell.table]
         rows = self.con.execute(
             f"SELECT run_uuid, {key} AS key FROM {cell.table}_answer {joined}"
             f" WHERE {cell.name} = $code ORDER BY key LIMIT $room",

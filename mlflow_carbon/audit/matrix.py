@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from mlflow_carbon.audit.waivers import in_force
-from mlflow_carbon.errors import CarbonError
+from mlflow_carbon.errors import CarbonError, OutputError
 from mlflow_carbon.evidence.facts import moment
 from mlflow_carbon.evidence.model import Fact, SubjectKind
 from mlflow_carbon.evidence.tables import Column, Kind, Tables, python_value
@@ -22,6 +23,12 @@ from mlflow_carbon.policy.truth import Scene, Trace, truth
 
 SCOPES: Mapping[SubjectKind, str] = {SubjectKind.RUN: "run", SubjectKind.DATASET_INPUT: "used"}
 """The subjects there are many of, and their table."""
+
+SUBJECT_KEYS = {
+    "run": "run_uuid",
+    "used": "run_uuid || '/' || raw_name || '/' || raw_digest || '/' || raw_context",
+}
+"""The key of a subject, from its table and ``run``."""
 
 _CHUNK = 10_000
 _STATES = {code: state for state, code in CODES.items()}
@@ -106,7 +113,7 @@ class _Judge:
             keys = [self.tables.columns[fact] for fact in lookup.facts]
             self._look_up(lookup, keys, table)
             same = " AND ".join(
-                f"{lookup.name}.k{i} IS NOT DISTINCT FROM {table}.{key.name}"
+                f"{lookup.name}.k{i} IS NOT DISTINCT FROM {key.name if key.empty else f'{table}.{key.name}'}"
                 for i, key in enumerate(keys)
             )
             joins += f" LEFT JOIN {lookup.name} ON {same}"
@@ -120,7 +127,8 @@ class _Judge:
             f"CREATE TABLE {lookup.name}_key AS SELECT row_number() OVER () AS id, * FROM"
             f" (SELECT DISTINCT {picked} FROM {table})"
         )
-        rows = self.con.execute(f"SELECT * FROM {lookup.name}_key ORDER BY id")
+        told = ", ".join(_told(f"k{i}", key.kind) for i, key in enumerate(keys))
+        rows = self.con.execute(f"SELECT id, {told} FROM {lookup.name}_key ORDER BY id")
         answers: list[tuple[int, bool | None, bool]] = []
         while chunk := rows.fetchmany(_CHUNK):
             for number, *stored in chunk:
@@ -168,6 +176,12 @@ class _Judge:
         )
 
 
+def _told(name: str, kind: Kind) -> str:
+    if kind is Kind.LISTED:
+        return f"(SELECT digests FROM digest_list WHERE code = {name}) AS {name}"
+    return name
+
+
 def _fact_value(key: Column, stored: Any) -> Any:
     return moment(stored) if key.kind is Kind.TIME else python_value(key.kind, stored)
 
@@ -200,3 +214,41 @@ def tallies(
                     f"rule {cell.rule.id} has no answer for {count} subjects; please report it"
                 )
             yield cell, code, count
+
+
+def write_findings(con: duckdb.DuckDBPyConnection, cells: Sequence[Cell], file: Path) -> None:
+    """Every answer on runs and datasets as one row of a Parquet file, streamed and never held in memory.
+
+    Columns: ``pack_id``, ``rule_id``, ``subject_kind``, ``subject_key``, ``state``, ``waiver``.
+    """
+    meaning = [
+        (cell.name, code, cell.pack.id, cell.rule.id, *map(str, _worded(code, cell.pack)))
+        for cell, code, _ in tallies(con, cells)
+    ]
+    names = ("cell", "code", "pack_id", "rule_id", "state", "waiver")
+    columns = zip(*meaning, strict=True) if meaning else ((),) * len(names)
+    con.register("meaning", pa.table(dict(zip(names, map(list, columns), strict=True))))
+    parts = []
+    for kind, table in SCOPES.items():
+        asked = [cell.name for cell in cells if cell.table == table]
+        if not asked:
+            continue
+        used = "" if table == "run" else " JOIN used USING (uid)"
+        parts.append(
+            f"SELECT pack_id, rule_id, '{kind.value}' AS subject_kind, {SUBJECT_KEYS[table]} AS subject_key,"
+            f" state, waiver FROM (UNPIVOT {table}_answer ON {', '.join(asked)} INTO NAME cell VALUE code)"
+            f" AS a JOIN meaning USING (cell, code) JOIN run ON run.rid = a.rid{used}"
+        )
+    try:
+        con.execute(
+            f"COPY ({' UNION ALL '.join(parts)}) TO '{str(file).replace(chr(39), chr(39) * 2)}'"
+            " (FORMAT parquet, COMPRESSION zstd)"
+        )
+    except duckdb.IOException as error:
+        raise OutputError(f"{file}: cannot be written: {str(error).splitlines()[0]}") from None
+    con.unregister("meaning")
+
+
+def _worded(code: int, pack: Pack) -> tuple[str, str]:
+    state, waiver = decoded(code, pack)
+    return state.value, waiver

@@ -22,8 +22,11 @@ from mlflow_carbon.audit.select import (
 )
 from mlflow_carbon.audit.summary import Audit, Selection
 from mlflow_carbon.audit.waivers import without_effect
+from mlflow_carbon.evidence.filters import NotInSqlError
 from mlflow_carbon.evidence.model import Evidence
-from mlflow_carbon.evidence.store import Store, has_ended, open_store, with_other_digests
+from mlflow_carbon.evidence.query import Store
+from mlflow_carbon.evidence.relational import TableStore
+from mlflow_carbon.evidence.store import has_ended, open_store, with_other_digests
 from mlflow_carbon.evidence.trees import moment_of
 
 
@@ -42,12 +45,18 @@ def run_audit(
     Raises:
         StoreError: the store cannot be read, or nothing in it has been selected or has ended.
     """
-    store = open_store(request.store)
-    if columnar.suits(request, store):
-        audit = columnar.audit_in_columns(request, store, as_of, progress)
-        if audit is not None:
-            return audit
-    return _run_by_run(request, store, as_of, progress)
+    store = open_store(request.store, through_mlflow=request.engine == "plain")
+    try:
+        if columnar.suits(store, request):
+            audit = columnar.audit_in_columns(request, store, as_of, progress)
+            if audit is not None:
+                return audit
+        return _run_by_run(request, store, as_of, progress)
+    except NotInSqlError:
+        return _run_by_run(request, open_store(request.store, through_mlflow=True), as_of, progress)
+    finally:
+        if isinstance(store, TableStore):
+            store.close()
 
 
 def _run_by_run(request: AuditRequest, store: Store, as_of: datetime, progress: Progress) -> Audit:
@@ -90,7 +99,7 @@ def _run_by_run(request: AuditRequest, store: Store, as_of: datetime, progress: 
 def _read(store: Store, request: AuditRequest, as_of: datetime, progress: Progress) -> _Read:
     """What was there as of the moment: later runs and versions are left out, as if not yet made."""
     query = request.query
-    models_only = bool(query.models) and not (query.experiments or query.filter)
+    models_only = bool(query.models) and not query.narrows_runs
     runs: dict[str, Evidence] = {}
     for run in () if models_only else store.runs(query):
         if begun(run, "run.start_time", as_of):
@@ -98,7 +107,7 @@ def _read(store: Store, request: AuditRequest, as_of: datetime, progress: Progre
         if len(runs) % 100 == 0:
             progress("Reading runs", len(runs), None)
     progress("Reading runs", len(runs), len(runs))
-    only = runs if (query.experiments or query.filter) and not query.models else None
+    only = runs if query.narrows_runs and not query.models else None
     registered = read_registered(store, request, only, as_of, progress)
     if models_only:
         for version in registered.versions:
@@ -125,4 +134,7 @@ def _selection(store: Store, request: AuditRequest, read: _Read) -> Selection:
         failed_to_read=tuple((run_id, "still running") for run_id in read.running),
         earliest=min(starts, default=None),
         latest=max(starts, default=None),
+        since=request.query.since,
+        until=request.query.until,
+        workspace=request.query.workspace,
     )

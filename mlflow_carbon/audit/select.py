@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 from mlflow_carbon.errors import StoreError
 from mlflow_carbon.evidence.lineage import pair_evidence
 from mlflow_carbon.evidence.model import Attestation, Evidence, SubjectKind
+from mlflow_carbon.evidence.query import Query, RegisteredModel, Store
 from mlflow_carbon.evidence.sealed import SealCheck
-from mlflow_carbon.evidence.store import Query, RegisteredModel, Store
 from mlflow_carbon.evidence.trees import moment_of
 from mlflow_carbon.policy.about import pack_evidence
 from mlflow_carbon.policy.model import Pack
@@ -32,6 +33,10 @@ class AuditRequest:
     ``auto``: columns where that can be done and there are many runs. The answers are the same."""
     memory_mb: int = 1024
     """What the columns may take before they go to disk."""
+    jobs: int = 0
+    """Threads; 0: as many as there are processors."""
+    findings_file: Path | None = None
+    """Where an audit in columns writes all its answers on runs and datasets, as Parquet."""
     seals: Callable[[str], SealCheck] | None = None
     """Compares a run with its seal (``evidence.seal.Seals.check``); ``None``: the facts ``seal.*`` stay unknown."""
     attestations: Mapping[str, tuple[Attestation, ...]] = field(default_factory=dict)
@@ -120,6 +125,8 @@ def nothing_to_audit(store: Store, query: Query, running: int) -> StoreError:
         [
             *(f"--experiment {name!r}" for name in query.experiments),
             *([f"--filter {query.filter!r}"] if query.filter else []),
+            *([f"--since {query.since.isoformat()}"] if query.since else []),
+            *([f"--until {query.until.isoformat()}"] if query.until else []),
             *(f"--model {name!r}" for name in query.models),
         ]
     )

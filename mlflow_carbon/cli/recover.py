@@ -48,7 +48,9 @@ def command(tracking_uri: str, end_runs: bool) -> None:
 
 def _connect(uri: str) -> Any:
     from mlflow_carbon.evidence.address import probe
+    from mlflow_carbon.evidence.revisions import check_as_installed
     from mlflow_carbon.tracking.recovery import client_for
 
-    probe(uri)
+    if revision := probe(uri):
+        check_as_installed(uri, revision)
     return client_for(uri)

@@ -30,8 +30,8 @@ def scheme_of(uri: str) -> str:
     return head.split("+")[0].lower() if found and re.fullmatch(r"[A-Za-z][\w+.-]+", head) else ""
 
 
-def probe(uri: str) -> None:
-    """Check within some seconds that the store is there and can be opened unchanged.
+def probe(uri: str) -> str:
+    """Check within some seconds that the store is there; the schema of a database, else the empty text.
 
     Raises:
         StoreError: it is not; says what to do.
@@ -40,11 +40,18 @@ def probe(uri: str) -> None:
     if scheme in _PORTS:
         _probe_server(uri, scheme)
     elif scheme == "sqlite":
-        _probe_revision(uri, _sqlite_revision(sqlite_path(uri)))
+        return _there(uri, _sqlite_revision(sqlite_path(uri)))
     elif scheme in DATABASES:
-        _probe_revision(uri, _database_revision(uri, scheme))
+        return _there(uri, _database_revision(uri, scheme))
     elif scheme in ("", "file"):
         _probe_folder(uri)
+    return ""
+
+
+def _there(uri: str, revision: str | None) -> str:
+    if revision is None:
+        raise StoreError(f"{redacted(uri)}: holds no MLflow tables. Is it the right database?")
+    return revision
 
 
 def sqlite_path(uri: str) -> Path:
@@ -160,18 +167,3 @@ def _database_revision(uri: str, scheme: str) -> str | None:
             f"{redacted(uri)}: the database cannot be read ({without_secrets(uri, reason)}). "
             "Check address, user, password and network."
         ) from None
-
-
-def _probe_revision(uri: str, found: str | None) -> None:
-    from mlflow.store.db.utils import _get_latest_schema_revision  # costs 3 s: only when needed
-    from mlflow.version import VERSION
-
-    if found is None:
-        raise StoreError(f"{redacted(uri)}: holds no MLflow tables. Is it the right database?")
-    expected = _get_latest_schema_revision()
-    if found != expected:
-        raise StoreError(
-            f"{redacted(uri)}: the database has schema {found}, MLflow {VERSION} installed here uses "
-            f"{expected}. Opening it would migrate it, so it was left alone. Audit with the MLflow "
-            "version that wrote it, or upgrade a copy with `mlflow db upgrade`."
-        )

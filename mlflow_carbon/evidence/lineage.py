@@ -9,12 +9,10 @@ name different runs has no training run.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
-
-from mlflow.entities import ViewType
-from mlflow.exceptions import MlflowException
 
 from mlflow_carbon.errors import StoreError
 from mlflow_carbon.evidence import attestation
@@ -28,11 +26,23 @@ MAX_RUNS = 5_000
 """A lineage with more runs is not totalled: its energy is unknown rather than partly counted."""
 _MAX_DEPTH = 16
 _PAGE = 1_000
+_ALL_RUNS = 3
+"""``mlflow.entities.ViewType.ALL``, deleted runs too."""
 
 _LOGGED_MODEL = re.compile(r"models:/(m-[0-9a-zA-Z]+)(?:/.*)?")
 _REGISTERED = re.compile(r"models:/([^@]+)/(\d+)")
 _RUN = re.compile(r"(?:runs:/|mlflow-artifacts:/+(?:[^/]*/)?\d+/)([0-9a-f]{32})(?:/.*)?")
 _RUN_ID = re.compile(r"[0-9a-zA-Z_-]{1,64}")
+
+
+class AbsentError(StoreError):
+    """What was asked for is not in the store."""
+
+
+def _refused() -> tuple[type[Exception], ...]:
+    """How a store says no. MLflow's own stores can only say it where MLflow is loaded, which costs seconds."""
+    exceptions = sys.modules.get("mlflow.exceptions")
+    return (AbsentError, exceptions.MlflowException) if exceptions else (AbsentError,)
 
 
 class Runs(Protocol):
@@ -106,8 +116,9 @@ def read_version(
     try:
         found = registry.get_model_version(name, version)
         model = registry.get_registered_model(name)
-    except MlflowException as error:
-        raise StoreError(f"model {name!r} version {version}: {error.message}") from error
+    except _refused() as error:
+        said = getattr(error, "message", error)
+        raise StoreError(f"model {name!r} version {version}: {said}") from error
     lineage = trace(runs, registry, found, whole=whole)
     experiments = _ExperimentNames(runs)
     evidence = {
@@ -138,7 +149,7 @@ def read_pair(runs: Runs, registry: Registry, candidate: Evidence, alias: str) -
     name, _, version = candidate.subject.key.rpartition("/")
     try:
         baseline = registry.get_model_version_by_alias(name, alias)
-    except MlflowException as error:
+    except _refused() as error:
         _only_absent(error)
         return None
     if baseline is None or str(baseline.version) == version:
@@ -296,7 +307,7 @@ def _origin(registry: Registry, version: Any) -> tuple[str, str]:
             ) else ""
         try:
             version = registry.get_model_version(match[1], match[2])
-        except MlflowException:
+        except _refused():
             return claimed, ""
         if (version.run_id or "") != claimed:
             return "", ""
@@ -306,7 +317,7 @@ def _origin(registry: Registry, version: Any) -> tuple[str, str]:
 def _logged_model(runs: Runs, model_id: str) -> Any | None:
     try:
         return runs.get_logged_model(model_id)
-    except MlflowException as error:
+    except _refused() as error:
         _only_absent(error)
         return None
 
@@ -317,15 +328,20 @@ def _run(runs: Runs, run_id: str) -> Any | None:
         return None
     try:
         run = runs.get_run(run_id)
-    except MlflowException as error:
+    except _refused() as error:
         _only_absent(error)
         return None
     return run if run.info.lifecycle_stage == "active" else None
 
 
-def _only_absent(error: MlflowException) -> None:
+def _only_absent(error: Exception) -> None:
     """Only "there is none" is an answer; everything else is trouble with the store."""
-    if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+    if isinstance(error, AbsentError):
+        return
+    if getattr(error, "error_code", "") not in (
+        "RESOURCE_DOES_NOT_EXIST",
+        "INVALID_PARAMETER_VALUE",
+    ):
         raise error
 
 
@@ -363,7 +379,7 @@ def _children(runs: Runs, run: Any) -> Iterator[Any]:
         page = runs.search_runs(
             [run.info.experiment_id],
             f"tags.`{PARENT_TAG}` = '{run.info.run_id}'",
-            ViewType.ALL,
+            _ALL_RUNS,
             _PAGE,
             None,
             token,

@@ -1,60 +1,123 @@
-"""Whole runs read by id straight from MLflow's database, as MLflow's own entities."""
+"""Whole runs read by id straight from MLflow's tables, shaped as MLflow's own entities.
+
+MLflow's classes are not used: importing them costs seconds.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from mlflow.entities import (
-    Dataset,
-    DatasetInput,
-    InputTag,
-    Metric,
-    Param,
-    Run,
-    RunData,
-    RunInfo,
-    RunInputs,
-    RunTag,
-)
+from mlflow_carbon.evidence.sql import Source
 
-from mlflow_carbon.evidence.sql import Database
-
-_CHUNK = 200
-"""Ids in one query: far below the number of values any database takes."""
+_CHUNK = 500
+"""Ids in one query: below the number of values any database takes."""
 
 
-def read_runs(source: Database, run_ids: Sequence[str]) -> Iterator[Any]:
+@dataclass(frozen=True, slots=True)
+class Info:
+    """As ``mlflow.entities.RunInfo``."""
+
+    run_id: str
+    run_name: str
+    experiment_id: str
+    user_id: str
+    status: str
+    start_time: int | None
+    end_time: int | None
+    lifecycle_stage: str
+
+
+@dataclass(slots=True)
+class Data:
+    """As ``mlflow.entities.RunData``."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """As ``mlflow.entities.InputTag``."""
+
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """As ``mlflow.entities.Dataset``."""
+
+    name: str
+    digest: str
+    source_type: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetInput:
+    """As ``mlflow.entities.DatasetInput``."""
+
+    dataset: Dataset
+    tags: list[Tag]
+
+
+@dataclass(slots=True)
+class Inputs:
+    """As ``mlflow.entities.RunInputs``."""
+
+    dataset_inputs: list[DatasetInput] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """As ``mlflow.entities.Run``."""
+
+    info: Info
+    data: Data
+    inputs: Inputs
+
+
+def read_runs(source: Source, run_ids: Sequence[str]) -> Iterator[Run]:
     """The runs with all that was logged to them, in the order of the ids; unknown ids are left out.
 
     Raises:
-        StoreError: the database cannot be read.
+        StoreError: the store cannot be read.
     """
     for start in range(0, len(run_ids), _CHUNK):
         yield from _read_chunk(source, run_ids[start : start + _CHUNK])
 
 
-def _read_chunk(source: Database, run_ids: Sequence[str]) -> Iterator[Any]:
+def rows_of(source: Source, query: str, values: Sequence[object] = ()) -> list[dict[str, Any]]:
+    """A short answer as rows.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    with source.batches(query, values) as batches:
+        found: list[dict[str, Any]] = batches.read_all().to_pylist()
+        return found
+
+
+def _read_chunk(source: Source, run_ids: Sequence[str]) -> Iterator[Run]:
     among = f"IN ({', '.join('?' * len(run_ids))})"
 
     def rows(query: str) -> list[dict[str, Any]]:
-        with source.batches(query.replace("AMONG", among), run_ids) as batches:
-            found: list[dict[str, Any]] = batches.read_all().to_pylist()
-            return found
+        return rows_of(source, query.replace("AMONG", among), run_ids)
 
-    metrics, params, tags = (defaultdict(list) for _ in range(3))
-    for row in rows(
-        "SELECT run_uuid, key, value, timestamp, step, is_nan FROM latest_metrics WHERE run_uuid AMONG"
-    ):
-        value = float("nan") if row["is_nan"] else row["value"]
-        metrics[row["run_uuid"]].append(Metric(row["key"], value, row["timestamp"], row["step"]))
+    data: defaultdict[str, Data] = defaultdict(Data)
+    for row in rows("SELECT run_uuid, key, value, is_nan FROM latest_metrics WHERE run_uuid AMONG"):
+        value = float("nan") if row["is_nan"] else float(row["value"])
+        data[row["run_uuid"]].metrics[row["key"]] = value
     for row in rows("SELECT run_uuid, key, value FROM params WHERE run_uuid AMONG"):
-        params[row["run_uuid"]].append(Param(row["key"], row["value"]))
+        data[row["run_uuid"]].params[row["key"]] = row["value"]
     for row in rows(
         "SELECT run_uuid, key, COALESCE(value, '') AS value FROM tags WHERE run_uuid AMONG"
     ):
-        tags[row["run_uuid"]].append(RunTag(row["key"], row["value"]))
+        data[row["run_uuid"]].tags[row["key"]] = row["value"]
     inputs = _inputs(rows)
     infos = {
         row["run_uuid"]: row
@@ -65,39 +128,41 @@ def _read_chunk(source: Database, run_ids: Sequence[str]) -> Iterator[Any]:
     }
     for run_id in run_ids:
         if run_id in infos:
-            data = RunData(metrics[run_id], params[run_id], tags[run_id])
-            yield Run(_info(infos[run_id], data.tags), data, RunInputs(inputs[run_id]))
+            yield Run(_info(infos[run_id], data[run_id].tags), data[run_id], inputs[run_id])
 
 
-def _info(row: dict[str, Any], tags: dict[str, str]) -> Any:
-    return RunInfo(
+def _info(row: dict[str, Any], tags: dict[str, str]) -> Info:
+    return Info(
         run_id=row["run_uuid"],
+        run_name=row["name"] or tags.get("mlflow.runName", ""),
         experiment_id=str(row["experiment_id"]),
         user_id=row["user_id"],
         status=row["status"],
         start_time=row["start_time"],
         end_time=row["end_time"],
         lifecycle_stage=row["lifecycle_stage"],
-        run_name=row["name"] or tags.get("mlflow.runName"),
     )
 
 
-def _inputs(rows: Any) -> dict[str, list[Any]]:
-    joined = "inputs i JOIN datasets d ON d.dataset_uuid = i.source_id"
-    chosen = "i.source_type = 'DATASET' AND i.destination_type = 'RUN' AND i.destination_id AMONG"
-    tags: dict[str, list[Any]] = defaultdict(list)
+def _inputs(rows: Any) -> defaultdict[str, Inputs]:
+    """Run id -> the datasets the run read, with their tags."""
+    tags: dict[str, list[Tag]] = {}
+    found: defaultdict[str, Inputs] = defaultdict(Inputs)
     for row in rows(
-        f"SELECT t.input_uuid, t.name, t.value FROM {joined}"
-        f" JOIN input_tags t ON t.input_uuid = i.input_uuid WHERE {chosen}"
+        "SELECT i.input_uuid, i.destination_id, d.name, d.digest,"
+        " d.dataset_source_type AS source_type, d.dataset_source AS source"
+        " FROM inputs i JOIN datasets d ON d.dataset_uuid = i.source_id"
+        " WHERE i.source_type = 'DATASET' AND i.destination_type = 'RUN' AND i.destination_id AMONG"
     ):
-        tags[row["input_uuid"]].append(InputTag(row["name"], row["value"]))
-    inputs: dict[str, list[Any]] = defaultdict(list)
+        own: list[Tag] = []
+        tags[row["input_uuid"]] = own
+        dataset = Dataset(row["name"], row["digest"], row["source_type"], row["source"])
+        found[row["destination_id"]].dataset_inputs.append(DatasetInput(dataset, own))
     for row in rows(
-        "SELECT i.input_uuid, i.destination_id AS run_uuid, d.name, d.digest, d.dataset_source_type,"
-        f" d.dataset_source FROM {joined} WHERE {chosen} ORDER BY d.name, d.digest"
+        "SELECT t.input_uuid, t.name, t.value FROM inputs i JOIN input_tags t"
+        " ON t.input_uuid = i.input_uuid WHERE i.source_type = 'DATASET'"
+        " AND i.destination_type = 'RUN' AND i.destination_id AMONG"
     ):
-        dataset = Dataset(
-            row["name"], row["digest"], row["dataset_source_type"], row["dataset_source"]
-        )
-        inputs[row["run_uuid"]].append(DatasetInput(dataset, tags[row["input_uuid"]]))
-    return inputs
+        if row["input_uuid"] in tags:
+            tags[row["input_uuid"]].append(Tag(row["name"], row["value"]))
+    return found

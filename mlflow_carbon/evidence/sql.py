@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import sqlalchemy
@@ -20,11 +22,44 @@ from mlflow_carbon.evidence.address import (
 )
 
 _BATCH_ROWS = 65_536
+_SQLITE_COLUMNS = (
+    "SELECT m.name AS t, p.name AS c FROM sqlite_master m JOIN pragma_table_info(m.name) p"
+    " WHERE m.type = 'table'"
+)
+_POSTGRESQL_COLUMNS = (
+    "SELECT c.relname::text AS t, a.attname::text AS c FROM pg_class c JOIN pg_attribute a"
+    " ON a.attrelid = c.oid WHERE c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped"
+    " AND pg_table_is_visible(c.oid) AND c.relnamespace <> 'pg_catalog'::regnamespace"
+)
+"""Not ``information_schema``: there a table that may not be read would look as if it were not there."""
 
 
 def can_read(uri: str) -> bool:
     """Whether the store is a database this module reads."""
     return scheme_of(uri) in ("sqlite", "postgresql")
+
+
+class Source(Protocol):
+    """MLflow's tables, wherever they are."""
+
+    shown: str
+    is_sqlite: bool
+
+    def batches(
+        self, query: str, values: Sequence[object] = ()
+    ) -> AbstractContextManager[pa.RecordBatchReader]:
+        """The answer of a query as a stream; ``?`` in the query stands for a value, in order.
+
+        Raises:
+            StoreError: the store refused, or was lost on the way.
+        """
+
+    @property
+    def columns(self) -> Mapping[str, frozenset[str]]:
+        """The columns of each table there is."""
+
+    def close(self) -> None:
+        """Let go of the store."""
 
 
 class Database:
@@ -37,9 +72,11 @@ class Database:
             StoreError: the database cannot be opened.
         """
         self._uri = uri
+        self.shown = redacted(uri)
         self.is_sqlite = scheme_of(uri) == "sqlite"
         with self._told():
             self._connection = self._connect()
+        self._closed = weakref.finalize(self, self._connection.close)
 
     def _connect(self) -> Any:
         if self.is_sqlite:
@@ -50,6 +87,7 @@ class Database:
             connection = sqlite.connect(f"{path.as_uri()}?mode=ro", autocommit=True)
             with connection.cursor() as cursor:
                 cursor.execute(f"PRAGMA busy_timeout = {int(CONNECT_TIMEOUT_S * 1000)}")
+                cursor.execute("PRAGMA case_sensitive_like = true")  # as MLflow
             return connection
         from adbc_driver_postgresql import dbapi as postgresql
 
@@ -63,7 +101,16 @@ class Database:
 
     def close(self) -> None:
         """Let go of the database."""
-        self._connection.close()
+        self._closed()
+
+    @cached_property
+    def columns(self) -> Mapping[str, frozenset[str]]:
+        """The columns of each table there is."""
+        found: dict[str, set[str]] = {}
+        with self.batches(_SQLITE_COLUMNS if self.is_sqlite else _POSTGRESQL_COLUMNS) as batches:
+            for row in batches.read_all().to_pylist():
+                found.setdefault(row["t"], set()).add(row["c"])
+        return {table: frozenset(names) for table, names in found.items()}
 
     @contextmanager
     def batches(self, query: str, values: Sequence[object] = ()) -> Iterator[pa.RecordBatchReader]:
@@ -89,7 +136,7 @@ class Database:
             yield
         except (_driver_error(), pa.ArrowException) as error:
             reason = without_secrets(self._uri, " ".join(str(error).split()))[:300]
-            raise StoreError(f"{redacted(self._uri)}: cannot be read: {reason}") from None
+            raise StoreError(f"{self.shown}: cannot be read: {reason}") from None
 
 
 def _driver_error() -> type[Exception]:

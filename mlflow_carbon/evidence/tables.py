@@ -9,15 +9,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from enum import Enum
 
 import duckdb
 import pyarrow as pa
 
 from mlflow_carbon.evidence.facts import COMMIT_TAG, COUNTED, DECLARED, TOLD, card_of, whole_number
+from mlflow_carbon.evidence.filters import Where, milliseconds
 from mlflow_carbon.evidence.model import FactValue
-from mlflow_carbon.evidence.sql import Database
+from mlflow_carbon.evidence.rows import rows_of
+from mlflow_carbon.evidence.sql import Source
 from mlflow_carbon.evidence.store import MAX_OTHER_DIGESTS, UNNAMED_DATASET
 from mlflow_carbon.schema import Tag
 
@@ -38,6 +40,8 @@ class Kind(Enum):
     LIST = "VARCHAR[]"
     COUNT = "COUNT"
     """Text that is a whole number where it can be read as one."""
+    LISTED = "LISTED"
+    """Number of a list in the table ``digest_list``: many datasets share one list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +51,15 @@ class Column:
     table: str
     name: str
     kind: Kind
+    empty: bool = False
+    """No subject has the fact; ``name`` is NULL of the right type."""
 
 
 def python_value(kind: Kind, stored: object) -> FactValue:
     """A stored value of a column as the fact it is."""
     if kind is Kind.COUNT:
         return whole_number(str(stored))
-    if kind is Kind.LIST and isinstance(stored, Sequence):
+    if kind in (Kind.LIST, Kind.LISTED) and isinstance(stored, Sequence):
         return tuple(map(str, stored))
     if isinstance(stored, bool | int | float | str):
         return stored
@@ -77,12 +83,22 @@ _USED = {
     **{key: (f"d_{key}", Kind.TEXT) for key in ("name", "digest", "source_type", "source")},
     **{key: (f"d_{key}", Kind.TEXT) for key in (*TOLD, *DECLARED)},
     **{key: (f"d_{key}", Kind.COUNT) for key in COUNTED},
-    "other_digests": ("d_other_digests", Kind.LIST),
+    "other_digests": ("d_other_digests", Kind.LISTED),
 }
 _INPUT_TAGS = {**TOLD, **COUNTED, **DECLARED}
 _ALWAYS = ("tag.mlflow.runName", "tag.mlflow.user", f"tag.{COMMIT_TAG}", f"tag.{Tag.EXIT}")
 _LOGGED = {"metric": ("latest_metrics", Kind.NUMBER), "param": ("params", Kind.TEXT)}
 _LOGGED["tag"] = ("tags", Kind.TEXT)
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """The runs to read."""
+
+    experiments: Mapping[str, str]
+    """Id -> name; no run of another one is read."""
+    where: Where = field(default_factory=Where)
+    """A condition on MLflow's table ``runs``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,62 +111,104 @@ class Tables:
 
 def load(
     con: duckdb.DuckDBPyConnection,
-    source: Database,
-    experiments: Mapping[str, str],
+    source: Source,
+    selected: Selected,
     facts: Iterable[str],
     as_of: datetime,
 ) -> Tables:
-    """Read the runs of the experiments (id -> name) that are not deleted, with the facts named.
+    """Read the runs selected that are not deleted, with the facts named.
 
     Runs begun after ``as_of`` are left out; those that had not ended then stand in ``running``
     only. Facts of other subjects than runs and datasets are not for these tables.
 
     Raises:
-        StoreError: the database cannot be read.
+        StoreError: the store cannot be read.
     """
     wanted = sorted({*facts, *_ALWAYS})
     columns: dict[str, Column] = {}
-    _load_runs(con, source, experiments)
+    _load_runs(con, source, selected)
     for namespace, (table, kind) in _LOGGED.items():
-        keys = [name.partition(".")[2] for name in wanted if name.startswith(f"{namespace}.")]
-        for i, key in enumerate(keys):
-            columns[f"{namespace}.{key}"] = Column("run", f"{namespace}_{i}", kind)
+        asked = [name.partition(".")[2] for name in wanted if name.startswith(f"{namespace}.")]
+        keys = _existing(source, table, asked)
+        for key in asked:
+            columns[f"{namespace}.{key}"] = (
+                Column("run", f"{namespace}_{keys.index(key)}", kind)
+                if key in keys
+                else Column("run", f"NULL::{kind.value}", kind, empty=True)
+            )
         _load_logged(con, source, table, namespace, keys)
     _set_running_apart(con, columns[f"tag.{Tag.EXIT}"].name, as_of)
     _load_used(con, source)
     _load_cards(con, source)
     _finish_used(con)
     _finish_runs(con, columns)
+    return Tables(con, _known_columns(con, columns))
+
+
+def _existing(source: Source, table: str, keys: Sequence[str]) -> list[str]:
+    """Those of the keys that any run has: a look into the index for each."""
+    if not keys:
+        return []
+    query = " UNION ALL ".join(
+        f"SELECT {i} AS k WHERE EXISTS (SELECT 1 FROM {table} WHERE key = ?)"
+        for i in range(len(keys))
+    )
+    return [keys[int(row["k"])] for row in rows_of(source, query, keys)]
+
+
+def _known_columns(
+    con: duckdb.DuckDBPyConnection, logged: Mapping[str, Column]
+) -> dict[str, Column]:
+    """Every column, with those apart in which there is nothing: they need not be looked through again."""
+    columns = dict(logged)
     columns.update({f"run.{key}": Column("run", *place) for key, place in _RUN.items()})
     columns.update({f"dataset.{key}": Column("used", *place) for key, place in _USED.items()})
-    return Tables(con, columns)
+    for table in ("run", "used"):
+        facts = [fact for fact, column in columns.items() if column.table == table]
+        counts = ", ".join(f"count({columns[fact].name})" for fact in facts)
+        (found,) = con.execute(f"SELECT {counts} FROM {table}").fetchall()
+        for fact, count in zip(facts, found, strict=True):
+            if not count:
+                kind = columns[fact].kind
+                sql_type = {Kind.COUNT: "VARCHAR", Kind.LISTED: "BIGINT"}.get(kind, kind.value)
+                columns[fact] = Column(table, f"NULL::{sql_type}", kind, empty=True)
+    return columns
 
 
 def _holes(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))
 
 
+def _filled(column: str) -> str:
+    """SQL: the text is not blank. ``trim`` with all that counts as blank is slow, and seldom needed."""
+    return f"(({column} >= '!' AND {column} < chr(127)) OR trim({column}, $blank) <> '')"
+
+
 def _known(column: str) -> str:
     """SQL: the text, or NULL where it is blank."""
-    return f"CASE WHEN trim({column}, $blank) = '' THEN NULL ELSE {column} END"
+    return f"CASE WHEN {_filled(column)} THEN {column} END"
 
 
-def _load_runs(
-    con: duckdb.DuckDBPyConnection, source: Database, experiments: Mapping[str, str]
-) -> None:
+_FEW = 100
+"""Experiments that are named in a query; of more of them, all runs are read and most are kept."""
+
+
+def _load_runs(con: duckdb.DuckDBPyConnection, source: Source, selected: Selected) -> None:
+    ids = [*map(int, selected.experiments)]
     names = pa.table(
         {
-            "experiment_id": pa.array(map(int, experiments), pa.int64()),
-            "experiment": pa.array(experiments.values(), pa.string()),
+            "experiment_id": pa.array(ids, pa.int64()),
+            "experiment": pa.array(selected.experiments.values(), pa.string()),
         }
     )
     con.register("names", names)
+    among = f" AND experiment_id IN ({_holes(ids)})" if len(ids) <= _FEW else ""
     query = (
         "SELECT run_uuid, COALESCE(name, '') AS name, COALESCE(user_id, '') AS user_id, status,"
         " start_time, end_time, experiment_id FROM runs"
-        f" WHERE lifecycle_stage = 'active' AND experiment_id IN ({_holes(list(experiments))})"
+        f" WHERE lifecycle_stage = 'active'{among}{selected.where.sql}"
     )
-    with source.batches(query, [*map(int, experiments)]) as batches:
+    with source.batches(query, [*(ids if among else ()), *selected.where.values]) as batches:
         con.register("batches", batches)
         con.execute(
             "CREATE TABLE run_row AS SELECT row_number() OVER () AS rid, run_uuid::VARCHAR AS run_uuid,"
@@ -164,12 +222,12 @@ def _load_runs(
 
 def _load_logged(
     con: duckdb.DuckDBPyConnection,
-    source: Database,
+    source: Source,
     table: str,
     namespace: str,
     keys: Sequence[str],
 ) -> None:
-    """One scan of a key-value table, then one column for each key."""
+    """One scan of a key-value table, turned into one column for each key on the way."""
     if not keys:
         con.execute(f"CREATE TABLE {namespace}_wide AS SELECT rid FROM run_row WHERE false")
         return
@@ -185,79 +243,76 @@ def _load_logged(
     )
     # An answer without rows has no types of its own: SQLite's are taken from the values.
     value = "value::DOUBLE" if metrics else "value::VARCHAR"
-    good = f"abs({value}) < {_LARGEST!r}" if metrics else f"trim({value}, $blank) <> ''"
+    good = f"abs({value}) < {_LARGEST!r}" if metrics else _filled(value)
     bound = {} if metrics else {"blank": BLANK}
+    wide = ", ".join(
+        f"any_value({value}) FILTER (k = {i}) AS {namespace}_{i}" for i in range(len(keys))
+    )
     with source.batches(query, [*keys, *keys]) as batches:
         con.register("batches", batches)
         con.execute(
-            f"CREATE TABLE {namespace}_long AS SELECT rid, k, {value} AS value FROM batches"
-            f" JOIN run_row USING (run_uuid) WHERE {good}",
+            f"CREATE TABLE {namespace}_wide AS SELECT rid, {wide} FROM batches"
+            f" JOIN run_row USING (run_uuid) WHERE {good} GROUP BY rid",
             bound,
         )
     con.unregister("batches")
-    wide = ", ".join(
-        f"any_value(value) FILTER (k = {i}) AS {namespace}_{i}" for i in range(len(keys))
-    )
-    con.execute(
-        f"CREATE TABLE {namespace}_wide AS SELECT rid, {wide} FROM {namespace}_long GROUP BY rid"
-    )
-    con.execute(f"DROP TABLE {namespace}_long")
 
 
 def _set_running_apart(con: duckdb.DuckDBPyConnection, exit_tag: str, as_of: datetime) -> None:
     """The SQL of ``store.has_ended``: MLflow says the run is over, or our record of its process does."""
-    con.execute("DELETE FROM run_row WHERE start_time > $as_of", {"as_of": _milliseconds(as_of)})
+    con.execute("DELETE FROM run_row WHERE start_time > $as_of", {"as_of": milliseconds(as_of)})
     con.execute(
         "CREATE TABLE running AS SELECT rid, run_uuid FROM run_row LEFT JOIN tag_wide USING (rid)"
         f" WHERE COALESCE(end_time > $as_of, false) OR (status IN ('RUNNING', 'SCHEDULED')"
         f" AND {exit_tag} IS NULL)",
-        {"as_of": _milliseconds(as_of)},
+        {"as_of": milliseconds(as_of)},
     )
     con.execute("DELETE FROM run_row WHERE rid IN (SELECT rid FROM running)")
 
 
-def _milliseconds(moment: datetime) -> int:
-    """The last whole millisecond that is not after the moment."""
-    return (moment - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(milliseconds=1)
-
-
-def _load_used(con: duckdb.DuckDBPyConnection, source: Database) -> None:
+def _load_used(con: duckdb.DuckDBPyConnection, source: Source) -> None:
     query = (
-        "SELECT i.input_uuid, i.destination_id AS run_uuid, d.name AS d_name, d.digest AS d_digest,"
-        " d.dataset_source_type AS d_source_type, d.dataset_source AS d_source"
-        " FROM inputs i JOIN datasets d ON d.dataset_uuid = i.source_id"
-        " WHERE i.source_type = 'DATASET' AND i.destination_type = 'RUN'"
+        "SELECT dataset_uuid, name AS d_name, digest AS d_digest, dataset_source_type AS d_source_type,"
+        " dataset_source AS d_source FROM datasets"
+    )
+    with source.batches(query) as batches:
+        con.register("batches", batches)
+        con.execute("CREATE TABLE dataset_row AS SELECT COLUMNS(*)::VARCHAR FROM batches")
+    con.unregister("batches")
+    kind = "+i.source_type" if source.is_sqlite else "i.source_type"  # a scan, as above
+    query = (
+        "SELECT i.input_uuid, i.destination_id AS run_uuid, i.source_id AS dataset_uuid FROM inputs i"
+        f" WHERE {kind} = 'DATASET' AND i.destination_type = 'RUN'"
     )
     with source.batches(query) as batches:
         con.register("batches", batches)
         con.execute(
             "CREATE TABLE used_row AS SELECT row_number() OVER () AS uid, rid,"
-            " COLUMNS(batches.*)::VARCHAR FROM batches JOIN run_row USING (run_uuid)"
+            " input_uuid::VARCHAR AS input_uuid, dataset_row.* EXCLUDE (dataset_uuid) FROM batches"
+            " JOIN run_row USING (run_uuid) JOIN dataset_row USING (dataset_uuid)"
         )
     con.unregister("batches")
+    con.execute("DROP TABLE dataset_row")
     names = list(_INPUT_TAGS.values())
     cases = " ".join(f"WHEN ? THEN {i}" for i in range(len(names)))
     query = (
         f"SELECT input_uuid, CASE name {cases} END AS k, value FROM input_tags"
         f" WHERE name IN ({_holes(names)})"
     )
+    wide = ", ".join(
+        f"any_value(value::VARCHAR) FILTER (k = {i}) AS d_{key}"
+        for i, key in enumerate(_INPUT_TAGS)
+    )
     with source.batches(query, [*names, *names]) as batches:
         con.register("batches", batches)
         con.execute(
-            "CREATE TABLE input_long AS SELECT input_uuid::VARCHAR AS input_uuid, k,"
-            " value::VARCHAR AS value FROM batches"
+            f"CREATE TABLE input_wide AS SELECT uid, {wide} FROM batches"
+            " JOIN used_row USING (input_uuid) GROUP BY uid"
         )
     con.unregister("batches")
-    wide = ", ".join(
-        f"any_value(value) FILTER (k = {i}) AS d_{key}" for i, key in enumerate(_INPUT_TAGS)
-    )
-    con.execute(
-        f"CREATE TABLE input_wide AS SELECT input_uuid, {wide} FROM input_long GROUP BY input_uuid"
-    )
-    con.execute("DROP TABLE input_long")
 
 
-def _load_cards(con: duckdb.DuckDBPyConnection, source: Database) -> None:
+def _load_cards(con: duckdb.DuckDBPyConnection, source: Source) -> None:
     """Cards declared after a run, read by the same function as everywhere."""
     query = "SELECT run_uuid, key, COALESCE(value, '') AS value FROM tags WHERE key LIKE ?"
     with source.batches(query, [f"{Tag.CARD_PREFIX}%"]) as batches:
@@ -265,8 +320,8 @@ def _load_cards(con: duckdb.DuckDBPyConnection, source: Database) -> None:
         con.execute("CREATE TABLE card_row AS SELECT COLUMNS(*)::VARCHAR FROM batches")
     con.unregister("batches")
     found = con.execute(
-        "SELECT uid, d_sha256, key, value FROM used_row JOIN input_wide USING (input_uuid)"
-        " JOIN card_row USING (run_uuid)"
+        "SELECT uid, d_sha256, key, value FROM used_row JOIN input_wide USING (uid)"
+        " JOIN run_row USING (rid) JOIN card_row USING (run_uuid)"
         " WHERE key = $prefix || substr(d_sha256, 1, 16)",
         {"prefix": Tag.CARD_PREFIX},
     ).fetchall()
@@ -296,18 +351,22 @@ def _finish_used(con: duckdb.DuckDBPyConnection) -> None:
         f" {_known('d_digest')} AS d_digest, {_known('d_source_type')} AS d_source_type,"
         f" {_known('d_source')} AS d_source, {tags}, {declared},"
         " d_name AS raw_name, d_digest AS raw_digest, COALESCE(d_context, '') AS raw_context"
-        " FROM used_row LEFT JOIN input_wide USING (input_uuid) LEFT JOIN card USING (uid)",
+        " FROM used_row LEFT JOIN input_wide USING (uid) LEFT JOIN card USING (uid)",
         {"blank": BLANK},
     )
     con.execute(
-        "CREATE TABLE used AS WITH content AS ("
-        " SELECT raw_name, raw_context,"
-        " list_slice(list_sort(list(DISTINCT d_sha256)), 1, $most + 1) AS contents"
-        " FROM used_known WHERE d_sha256 IS NOT NULL GROUP BY ALL)"
-        " SELECT used_known.*, CASE WHEN d_sha256 IS NOT NULL AND raw_name <> $unnamed THEN"
-        " list_slice(list_filter(contents, lambda x: x <> d_sha256), 1, $most) END AS d_other_digests"
-        " FROM used_known LEFT JOIN content USING (raw_name, raw_context)",
+        "CREATE TABLE digest_list AS WITH content AS ("
+        " SELECT raw_name, raw_context, list_slice(list_sort(list(DISTINCT d_sha256)), 1, $most + 1) AS contents,"
+        " list(DISTINCT d_sha256) AS own FROM used_known"
+        " WHERE d_sha256 IS NOT NULL AND raw_name <> $unnamed GROUP BY ALL)"
+        " SELECT row_number() OVER () AS code, *,"
+        " list_slice(list_filter(contents, lambda x: x <> d_sha256), 1, $most) AS digests"
+        " FROM (SELECT raw_name, raw_context, contents, unnest(own) AS d_sha256 FROM content)",
         {"unnamed": UNNAMED_DATASET, "most": MAX_OTHER_DIGESTS},
+    )
+    con.execute(
+        "CREATE TABLE used AS SELECT used_known.*, code AS d_other_digests FROM used_known"
+        " LEFT JOIN digest_list USING (raw_name, raw_context, d_sha256)"
     )
     for table in ("used_row", "input_wide", "card", "card_row", "used_known"):
         con.execute(f"DROP TABLE {table}")

@@ -113,6 +113,8 @@ class Compiler:
         if leaf.operator in PRESENCE and not isinstance(leaf.operand, FactTerm | Near):
             there = "NOT NULL" if leaf.operator == "present" else "NULL"
             return Tri(f"({column.name} IS {there})")
+        if column.empty and not isinstance(leaf.operand, FactTerm | Near):
+            return Tri("NULL::BOOLEAN")
         if column.kind is Kind.NUMBER and (found := self._numeric(leaf, column)):
             return found
         if column.kind is Kind.TEXT and (found := self._textual(leaf, column)):

@@ -102,9 +102,9 @@ def test_a_rule_over_metrics_by_pattern_goes_to_the_plain_engine(sqlite_store: S
 
 def test_columns_are_refused_where_they_cannot_be_read(sqlite_store: Seeded) -> None:
     request = AuditRequest(
-        store=sqlite_store.uri, packs=PACKS, query=Query(filter="metrics.auc > 0"), engine="columns"
+        store=sqlite_store.uri, packs=PACKS, query=Query(models=("credit",)), engine="columns"
     )
-    with pytest.raises(StoreError, match="without --filter"):
+    with pytest.raises(StoreError, match="without --model alone"):
         run_audit(request, LATER)
 
 

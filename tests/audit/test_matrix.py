@@ -22,7 +22,7 @@ from mlflow_carbon.evidence.model import Evidence, SubjectKind
 from mlflow_carbon.evidence.rows import read_runs
 from mlflow_carbon.evidence.sql import Database
 from mlflow_carbon.evidence.store import has_ended, with_other_digests
-from mlflow_carbon.evidence.tables import load
+from mlflow_carbon.evidence.tables import Selected, load
 from mlflow_carbon.policy.compile import NotInColumnsError
 from mlflow_carbon.policy.model import (
     All,
@@ -232,7 +232,7 @@ def _write_input(
 
 def by_columns(source: Database, one: Pack) -> dict[tuple[int, str], tuple[State, str]]:
     con = duckdb.connect()
-    tables = load(con, source, {"7": "credit"}, facts_needed([one]), NOW)
+    tables = load(con, source, Selected({"7": "credit"}), facts_needed([one]), NOW)
     answers = {}
     for i, cell in enumerate(judge(tables, [one], NOW)):
         subject = (
@@ -287,7 +287,7 @@ def test_a_rule_that_goes_through_keys_is_not_put_to_columns(tmp_path: Path) -> 
     source = Database(f"sqlite:///{tmp_path / 'mlflow.db'}")
     leaf = Compare(fact="each.value", operator="at_most", operand=1, at=AT)
     one = pack(rule("R-0", ForEach("metrics", leaf, AT, pattern="acc"), SubjectKind.RUN))
-    tables = load(duckdb.connect(), source, {"7": "credit"}, facts_needed([one]), NOW)
+    tables = load(duckdb.connect(), source, Selected({"7": "credit"}), facts_needed([one]), NOW)
     with pytest.raises(NotInColumnsError, match="metrics that match 'acc'"):
         judge(tables, [one], NOW)
     source.close()

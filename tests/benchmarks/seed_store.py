@@ -72,7 +72,9 @@ class _Writer:
 
             self._connection = driver.connect(str(url.database), autocommit=True)
             with self._connection.cursor() as cursor:
-                cursor.execute("PRAGMA synchronous = OFF")
+                # A store that breaks here is made again; a cache keeps the random keys off the disk.
+                for pragma in ("synchronous = OFF", "journal_mode = OFF", "cache_size = -1000000"):
+                    cursor.execute(f"PRAGMA {pragma}")
         else:
             from adbc_driver_postgresql import dbapi as driver
 
