@@ -1,6 +1,6 @@
 # `make demo` shows the whole product; `make test` passes the tests. Both set up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help setup pango compiler demo test test-mlflow test-frameworks check format examples bench bench-audit wheel wheel-check clean
+.PHONY: help setup pango compiler demo test test-mlflow test-frameworks test-spark check format examples bench bench-audit wheel wheel-check clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -31,6 +31,9 @@ test-mlflow: $(READY) ## Recording tests with another MLflow (MLFLOW=2.14.0; emp
 
 test-frameworks: $(READY) ## Recording tests with PyTorch, Lightning, Keras, Transformers (2 GB the first time)
 	.ci/test-frameworks
+
+test-spark: $(READY) ## Fingerprints with a real Spark (500 MB the first time)
+	.ci/test-spark
 
 check: $(READY) ## Style, types, import directions, lock file
 	$(BIN)/ruff check .

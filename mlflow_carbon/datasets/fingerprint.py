@@ -7,7 +7,7 @@ seconds, so that the same data gives the same hash on a slow machine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from mlflow_carbon.datasets.canonical import (
 )
 from mlflow_carbon.datasets.files import fingerprint_path
 from mlflow_carbon.datasets.record import Fingerprint
+from mlflow_carbon.datasets.spark import fingerprint_spark, is_spark
 from mlflow_carbon.datasets.tables import FORM as TABLE_FORM
 from mlflow_carbon.datasets.tables import as_table, table_sha256
 
@@ -42,7 +43,7 @@ _PARTS = {"features": ("features", "targets"), "features_data": ("features_data"
 def fingerprint(dataset: object, *, limit_bytes: int) -> Fingerprint | str:
     """The fingerprint of a dataset, or in a few words why there is none. Never raises for odd data.
 
-    Takes MLflow's dataset objects, frames of pandas and Polars, Arrow tables, Hugging Face datasets,
+    Takes MLflow's dataset objects, frames of pandas, Polars and Spark, Arrow tables, Hugging Face datasets,
     arrays and tensors, dictionaries of those, sparse matrices, lists, files and folders (as ``Path``).
     """
     try:
@@ -102,14 +103,9 @@ def _flat(parts: Mapping[str, object]) -> Mapping[str, object]:
 def _fingerprint(data: Any, limit_bytes: int) -> Fingerprint | str:
     if data is None:
         return "only a description was logged, the data itself was not seen"
-    if isinstance(data, Path):
-        return fingerprint_path(data, limit_bytes)
-    if isinstance(data, _Parts):
-        return _of_parts(data.parts, limit_bytes)
-    if as_table(data) is not None:
-        return _of_table(data, limit_bytes)
-    if arrays.is_sparse(data):
-        return _of_sparse(data, limit_bytes)
+    for of_this_kind, fingerprinted in _KINDS:
+        if of_this_kind(data):
+            return fingerprinted(data, limit_bytes)
     array = arrays.as_array(data)
     return _of_plain(data, limit_bytes) if array is None else _of_array(array, limit_bytes)
 
@@ -223,3 +219,13 @@ def _holds_arrays(data: Mapping[Any, object]) -> bool:
     return bool(data) and all(
         arrays.as_array(value) is not None or as_table(value) is not None for value in data.values()
     )
+
+
+_KINDS: tuple[tuple[Callable[[Any], bool], Callable[[Any, int], Fingerprint | str]], ...] = (
+    (lambda data: isinstance(data, Path), fingerprint_path),
+    (lambda data: isinstance(data, _Parts), lambda data, limit: _of_parts(data.parts, limit)),
+    (lambda data: as_table(data) is not None, _of_table),
+    (is_spark, fingerprint_spark),
+    (arrays.is_sparse, _of_sparse),
+)
+"""How each kind of data is told, and read."""
