@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlflow_carbon.schema import Metric
+
+if TYPE_CHECKING:
+    from mlflow_carbon.audit.summary import RunEnergyRow
 
 DRAWN_RUNS = 4
 STEPS = 120
@@ -28,6 +35,19 @@ class PowerCurve:
     run_id: str
     name: str
     steps: tuple[PowerStep, ...]
+
+
+def power_curves(
+    rows: Sequence[RunEnergyRow], series: Callable[[str, str], Iterable[tuple[int, float]]]
+) -> tuple[PowerCurve, ...]:
+    """The curves of the runs that used most; ``series`` reads a metric of a run from the store."""
+    most = heapq.nlargest(
+        DRAWN_RUNS,
+        (row for row in rows if row.energy_j is not None),
+        key=lambda row: (row.energy_j.mid if row.energy_j else 0.0, row.run_id),
+    )
+    drawn = (curve(row.run_id, row.name, series(row.run_id, Metric.POWER_W)) for row in most)
+    return tuple(one for one in drawn if one is not None)
 
 
 def curve(run_id: str, name: str, readings: Iterable[tuple[int, float]]) -> PowerCurve | None:
