@@ -158,6 +158,8 @@ class RegistryTag:
     RISK_TIER = "risk_tier"
     ATTESTATION_PREFIX = "mlflow_carbon.attestation."
     """+ statement: JSON of an attestation, on a model version."""
+    MANIFEST = "mlflow_carbon.manifest"
+    """The files of a model version as they were at the last approval (JSON, see ``evidence.manifest``)."""
     VERDICT = "mlflow_carbon.verdict"
     """Signed verdict of an audit on a model version (a DSSE envelope)."""
 

@@ -14,7 +14,9 @@ from mlflow_carbon.evidence.query import Query, RegisteredModel, Store
 from mlflow_carbon.evidence.sealed import SealCheck
 from mlflow_carbon.evidence.trees import moment_of
 from mlflow_carbon.policy.about import pack_evidence
+from mlflow_carbon.policy.compile import facts_of
 from mlflow_carbon.policy.model import Pack
+from mlflow_carbon.schema import RegistryTag
 
 Progress = Callable[[str, int, int | None], None]
 """Called with a stage in words, how much of it is done, and of how much (``None``: not known)."""
@@ -116,7 +118,26 @@ def read_registered(
         if found or only is None:
             models.append(model)
             versions.extend(one for one in found if begun(one, "version.created", as_of))
-    return Registered(tuple(models), tuple(versions))
+    return Registered(tuple(models), _with_files(request, versions, progress))
+
+
+def _with_files(
+    request: AuditRequest, versions: Sequence[Evidence], progress: Progress
+) -> tuple[Evidence, ...]:
+    """The versions; their files are read, every byte, where a rule asks whether they were changed."""
+    rules = [rule for pack in request.packs for rule in pack.rules]
+    if not any("version.files" in facts_of(rule.condition) for rule in rules):
+        return tuple(versions)
+    read: list[Evidence] = []
+    for done, version in enumerate(versions):
+        progress("Comparing files with those approved", done, len(versions))
+        if f"version_tag.{RegistryTag.MANIFEST}" not in version.facts:
+            read.append(version)
+            continue
+        from mlflow_carbon.evidence.manifest import with_files  # MLflow: seconds
+
+        read.append(with_files(request.store, version))
+    return tuple(read)
 
 
 def nothing_to_audit(store: Store, query: Query, running: int) -> StoreError:

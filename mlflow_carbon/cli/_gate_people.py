@@ -38,7 +38,7 @@ def approve(
 
     The files are read and their hashes kept: a file replaced later shows in `gate status`.
     """
-    from mlflow_carbon.gate import manifest
+    from mlflow_carbon.evidence import manifest
     from mlflow_carbon.gate.attest import record_statement
     from mlflow_carbon.gate.people import APPROVED
 

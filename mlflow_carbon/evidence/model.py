@@ -83,6 +83,8 @@ CLOSED_FACTS: Mapping[str, FactType] = {
     "version.user": _T,
     "version.aliases": _L,
     "version.stage": _T,
+    "version.files": _T,
+    "version.files_changed": _L,
     "model.name": _T,
     "model.description": _T,
     "model.versions": _N,
@@ -112,10 +114,11 @@ CLOSED_FACTS: Mapping[str, FactType] = {
     "policy.longest_waiver_days": _N,
     "policy.loosened": _L,
 }
-"""``lineage.*``: over the training run, its parents' trees, tuning children and evaluation runs of a
-version, each counted once. ``seal.*``: whether a run is as it was sealed, what changed, and who signed and saw it,
-see ``evidence.sealed``; known only where the audit compared (``--seals``). ``policy.*``: about a pack, see ``policy.about``. ``dataset.other_digests``: content hashes
-the same dataset name had elsewhere in the store."""
+"""``lineage.*``: over the training run, its parents' trees, tuning children and evaluation runs of a version, each
+counted once. ``seal.*``: whether a run is as it was sealed, what changed, and who signed and saw it, see
+``evidence.sealed``; known only where the audit compared (``--seals``). ``version.files``: ``unchanged`` or
+``changed`` since the last approval; an audit reads the files when a rule asks. ``policy.*``: about a pack, see
+``policy.about``. ``dataset.other_digests``: content hashes the same dataset name had elsewhere in the store."""
 
 
 @dataclass(frozen=True, slots=True)

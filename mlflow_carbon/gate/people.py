@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime, timedelta
 
+from mlflow_carbon.evidence import manifest
 from mlflow_carbon.evidence.model import Attestation, Evidence
-from mlflow_carbon.gate import manifest
 from mlflow_carbon.policy.model import Gate
 
 APPROVED = "approved."

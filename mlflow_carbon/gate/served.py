@@ -10,7 +10,7 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 
 from mlflow_carbon.errors import CarbonError
-from mlflow_carbon.gate import manifest
+from mlflow_carbon.evidence import manifest
 from mlflow_carbon.gate.judge import Sources, Verdict, judge
 from mlflow_carbon.gate.protection import Protection
 from mlflow_carbon.gate.refusal import Violation
@@ -97,20 +97,14 @@ def standing(pack: Pack, client: Any, what: Served, as_of: datetime) -> Standing
 
 def _files(client: Any, what: Served) -> tuple[str, tuple[Violation, ...]]:
     tags = client.get_model_version(what.name, what.version).tags
-    if manifest.TAG not in tags:
-        return "not recorded", ()
-    then = manifest.from_text(tags[manifest.TAG])
-    if then is None:
-        return "not readable", (_violation("GATE-FILES", "The approved manifest was changed."),)
-    try:
-        now = manifest.take(client, what.name, what.version)
-    except (MlflowException, OSError) as error:
-        problem = f"The files could not be read: {error}"
-        return "not readable", (_violation("GATE-FILES", problem),)
-    if changes := now.changes_since(then):
-        listed = "; ".join(changes[:3]) + (f"; {len(changes) - 3} more" if len(changes) > 3 else "")
-        return "changed", (_violation("GATE-FILES", f"Since the approval {listed}."),)
-    return "unchanged", ()
+    found = manifest.check(client, what.name, what.version, tags.get(manifest.TAG))
+    if not found.changes:
+        return found.state, ()
+    listed, more = "; ".join(found.changes[:3]), len(found.changes) - 3
+    words = f"{listed}; {more} more" if more > 0 else listed
+    if found.state == "changed":
+        words = f"Since the approval {words}."
+    return found.state, (_violation("GATE-FILES", words),)
 
 
 def _violation(rule: str, message: str) -> Violation:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mlflow_carbon.evidence import attestation
-from mlflow_carbon.gate import manifest, people
+from mlflow_carbon.evidence import attestation, manifest
+from mlflow_carbon.gate import people
 from mlflow_carbon.gate.caller import Caller
 from mlflow_carbon.gate.protection import plain
 from mlflow_carbon.policy.model import Gate

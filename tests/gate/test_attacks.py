@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from mlflow_carbon.cli.audit import command as audit_command
 from mlflow_carbon.cli.gate import command
 from mlflow_carbon.evidence.attestation import to_text
 from mlflow_carbon.evidence.ledger import Ledger
@@ -137,6 +138,18 @@ def test_a_file_replaced_by_the_artifact_route_after_the_approval_is_found_and_t
     (violation,) = found["violations"]
     assert (violation["rule"], violation["severity"]) == ("GATE-FILES", "critical")
     assert "weights.bin was changed" in violation["message"]
+    audit = ("--policy", "integrity", "--model", "replaced", "--format", "json", "--out")
+    audited = CliRunner().invoke(
+        audit_command, ["--store", server.url, *audit, str(tmp_path / "audit")]
+    )
+    assert audited.exit_code == 1, audited
+    report = json.loads((tmp_path / "audit" / "report.json").read_text())
+    states = {
+        one["subject"]["key"]: (one["state"], one["severity"])
+        for one in report["findings"]
+        if one["rule"] == "INT-006"
+    }
+    assert states == {"replaced/1": ("pass", "critical"), "replaced/2": ("fail", "critical")}
     ledger = tmp_path / "ledger.jsonl"
     watched = gate("watch", "--rollback", *policy, "--ledger", str(ledger))
     assert "alias champion moved back to version 1" in watched.output

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from mlflow_carbon.cli import gate
+from mlflow_carbon.evidence import manifest
 from mlflow_carbon.evidence.ledger import Ledger
-from mlflow_carbon.gate import manifest
 from tests.gate import policy_files
 from tests.gate.conftest import Seeded, seed
 

@@ -9,16 +9,19 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import rfc8785
+from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts, list_artifacts
+from mlflow.exceptions import MlflowException
 
-from mlflow_carbon.schema import PREFIX
+from mlflow_carbon.evidence.model import Evidence, Fact
+from mlflow_carbon.schema import RegistryTag
 
-TAG = PREFIX + "manifest"
+TAG = RegistryTag.MANIFEST
 """Version tag that holds the manifest of the last approval."""
 _LISTED_CHARS = 50_000
 """MySQL holds 65,535 bytes in a tag. A longer list is kept as its hash alone."""
@@ -69,6 +72,16 @@ class Manifest:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A version's files now against those approved."""
+
+    state: str
+    """``unchanged``, ``changed``, ``not recorded`` or ``not readable``."""
+    changes: tuple[str, ...] = ()
+    """What is different, one file each; or why the files could not be read."""
+
+
 def of(files: Mapping[str, tuple[int, str]]) -> Manifest:
     """The manifest of files."""
     listed: dict[str, Any] = {path: list(files[path]) for path in sorted(files)}
@@ -105,6 +118,36 @@ def take(client: Any, name: str, version: str) -> Manifest:
             )
             files[path] = _measured(Path(fetched))
     return of(files)
+
+
+def check(client: Any, name: str, version: str, recorded: str | None) -> Check:
+    """Read the version's files and compare them with the manifest in its tag (``None``: it has none)."""
+    if recorded is None:
+        return Check("not recorded")
+    then = from_text(recorded)
+    if then is None:
+        return Check("changed", ("the approved manifest itself was changed",))
+    try:
+        changes = take(client, name, version).changes_since(then)
+    except (MlflowException, OSError) as error:
+        return Check("not readable", (f"The files could not be read: {error}",))
+    return Check("changed", changes) if changes else Check("unchanged")
+
+
+def with_files(store: str, version: Evidence) -> Evidence:
+    """The evidence of a model version with ``version.files``; without it where nothing was approved or read."""
+    client = MlflowClient(store, store)
+    tag = version.facts.get(f"version_tag.{TAG}")
+    name, _, number = version.subject.key.rpartition("/")
+    found = check(client, name, number, None if tag is None else str(tag.value))
+    if found.state in ("not recorded", "not readable"):
+        return version
+    where = f"files of model {name} version {number} against its tag {TAG}"
+    facts = {
+        "version.files": Fact(found.state, where),
+        "version.files_changed": Fact(found.changes, where),
+    }
+    return replace(version, facts={**version.facts, **facts})
 
 
 def _paths(home: str, below: str, tracking_uri: str) -> Iterator[str]:
