@@ -171,7 +171,9 @@ class GpuShare:
         if not ours:
             return NONE
         total = sum(use.values())
-        share = sum(ours.values()) / total if total else len(ours) / len(use)
+        if not total:  # idle, or not told
+            return Range(0.0, len(ours) / len(use), 1.0)
+        share = sum(ours.values()) / total
         return Range(
             share * 0.9, share, min(1.0, share * 1.1)
         )  # utilisation comes in whole per cent

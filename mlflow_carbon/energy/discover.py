@@ -11,16 +11,16 @@ from typing import TypeVar
 
 from mlflow_carbon.energy.attribution import Attributed, CpuShare, FixedShare, GpuShare
 from mlflow_carbon.energy.estimate import CpuModel, DramModel
-from mlflow_carbon.energy.gpu import NvmlGpu
+from mlflow_carbon.energy.gpu import GpuMeter
 from mlflow_carbon.energy.meter import Component, Meter, Unmeasured
-from mlflow_carbon.energy.nvml import SLICES, Choice, Nvml, choose_gpus
+from mlflow_carbon.energy.nvml import SLICES, Choice, Nvml, NvmlDevice, choose_gpus
 from mlflow_carbon.energy.perf import open_counters
 from mlflow_carbon.energy.proc import Tree, this_tree
 from mlflow_carbon.energy.proc import memory_bytes as total_memory
 from mlflow_carbon.energy.processor import Processor, read_processor
 from mlflow_carbon.energy.rapl import AMD_ERROR, INTEL_ERROR, NOTES, RaplZone, find_zones
 from mlflow_carbon.energy.wall import WallSensor
-from mlflow_carbon.settings import Settings, visible_gpus
+from mlflow_carbon.settings import Settings, visible_amd_gpus, visible_gpus
 from mlflow_carbon.units import Range
 
 _PATIENCE_S = 5.0
@@ -117,36 +117,73 @@ def _open(meter: Callable[[], _T]) -> _T | str:
 
 
 def _gpus(root: Path, tree: Tree) -> tuple[list[Meter], list[Unmeasured]]:
+    present = _pci_gpus(root)
+    meters, unmeasured = _nvidia(present, tree)
+    if names := [name for name in present if name.startswith("AMD")]:
+        more, missing = _amd(names, tree)
+        meters, unmeasured = meters + more, unmeasured + missing
+    return meters, unmeasured
+
+
+def _nvidia(present: list[str], tree: Tree) -> tuple[list[Meter], list[Unmeasured]]:
     try:
         nvml = _in_time(Nvml)
     except OSError as error:
-        return [], [Unmeasured(Component.GPU, f"{name}: {error}") for name in _pci_gpus(root)]
-    unmeasured = [
-        Unmeasured(Component.GPU, f"{name}: there is no meter for it yet")
-        for name in _pci_gpus(root)
-        if not name.startswith("NVIDIA")
-    ]
-    gpus: list[Meter] = []
+        names = [name for name in present if name.startswith("NVIDIA")]
+        return [], [Unmeasured(Component.GPU, f"{name}: {error}") for name in names]
     try:
         choices = choose_gpus(nvml, visible_gpus())
     except OSError as error:
-        return [], [*unmeasured, Unmeasured(Component.GPU, f"NVIDIA: {error}")]
+        return [], [Unmeasured(Component.GPU, f"NVIDIA: {error}")]
+    gpus: list[Meter] = []
+    unmeasured = []
     for choice in choices:
-        gpu = _open(partial(NvmlGpu, nvml, choice.uuid))
-        if isinstance(gpu, str):
+        device = _open(partial(NvmlDevice, nvml, choice.uuid))
+        gpu = device if isinstance(device, str) else _open(partial(GpuMeter, device))
+        if isinstance(gpu, str) or isinstance(device, str):
             unmeasured.append(Unmeasured(Component.GPU, f"NVIDIA {choice.uuid}: {gpu}"))
         else:
-            gpus.append(_ours(gpu, choice, tree))
+            gpus.append(_ours(gpu, device, choice, tree))
     return gpus, unmeasured
 
 
-def _ours(gpu: NvmlGpu, choice: Choice, tree: Tree) -> Attributed:
+def _ours(gpu: GpuMeter, device: NvmlDevice, choice: Choice, tree: Tree) -> Attributed:
     if choice.slices is not None:
         part = Range(0.0, choice.slices / SLICES, 1.0)
         told = f"MIG: {choice.slices} of {SLICES} slices of the board (arXiv:2501.17752)"
         return Attributed(gpu, FixedShare(part), modelled=told)
-    trusted = _pids_are_the_hosts()
-    return Attributed(gpu, GpuShare(gpu.processes, tree, reserved=choice.reserved, trusted=trusted))
+    return Attributed(gpu, _by_process(device.processes, tree, reserved=choice.reserved))
+
+
+def _by_process(
+    processes: Callable[[], dict[int, int] | None], tree: Tree, *, reserved: bool
+) -> GpuShare:
+    return GpuShare(processes, tree, reserved=reserved, trusted=_pids_are_the_hosts())
+
+
+def _amd(names: list[str], tree: Tree) -> tuple[list[Meter], list[Unmeasured]]:
+    from mlflow_carbon.energy.amd import AmdSmi
+
+    try:
+        devices = _in_time(lambda: AmdSmi().devices())
+        if not devices:
+            raise OSError("AMD SMI lists no GPU")
+    except OSError as error:
+        return [], [Unmeasured(Component.GPU, f"{name}: {error}") for name in names]
+    visible = visible_amd_gpus()
+    if visible is not None:
+        numbers = [int(part) for part in visible.split(",") if part.strip().isdigit()]
+        devices = [devices[n] for n in numbers if n < len(devices)]
+    gpus: list[Meter] = []
+    unmeasured = []
+    for device in devices:
+        gpu = _open(partial(GpuMeter, device, trial=True))
+        if isinstance(gpu, str):
+            unmeasured.append(Unmeasured(Component.GPU, f"{device.board.name}: {gpu}"))
+        else:
+            share = _by_process(device.processes, tree, reserved=visible is not None)
+            gpus.append(Attributed(gpu, share))
+    return gpus, unmeasured
 
 
 def _pids_are_the_hosts() -> bool:

@@ -7,6 +7,16 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from mlflow_carbon.energy.gpu import Board
+from mlflow_carbon.energy.meter import Component
+
+TICK_S = 0.1
+"""The counter is renewed about ten times a second (ml.energy, Measuring GPU Energy: Best Practices)."""
+SENSOR_ERROR = 0.05
+_NOTE = (
+    "board power: +/-5 % (NVML reference, stated for Fermi and Kepler; nothing stated since); "
+    "A100 and H100 sample a quarter of the time (arXiv:2312.02741)"
+)
 _SCOPE_GPU, _SCOPE_MODULE = 0, 1
 """NVML_POWER_SCOPE_* of nvml.h; old bindings have no names for them."""
 SLICES = 7
@@ -100,6 +110,56 @@ class Nvml:
                 if sample.pid in use:
                     use[sample.pid] = max(use[sample.pid], int(sample.smUtil))
         return use
+
+
+class NvmlDevice:
+    """One GPU as NVML tells of it."""
+
+    def __init__(self, nvml: Nvml, uuid: str) -> None:
+        """Look it up.
+
+        Raises:
+            OSError: there is no such GPU.
+        """
+        self._nvml, self._uuid = nvml, uuid
+        self._handle = nvml.ask("nvmlDeviceGetHandleByUUID", uuid)
+        self._started = nvml.started
+        self._module = nvml.tells_module_only(self._handle)
+        limit_mw = nvml.try_ask("nvmlDeviceGetEnforcedPowerLimit", self._handle)
+        self.board = Board(
+            id=f"nvml:{uuid}",
+            name=nvml.try_ask("nvmlDeviceGetName", self._handle) or "NVIDIA GPU",
+            driver="NVML",
+            limit_w=limit_mw / 1000 if limit_mw else None,
+            sensor_error=SENSOR_ERROR,
+            sensor_note=_NOTE,
+            tick_s=TICK_S,
+            component=Component.MODULE if self._module else Component.GPU,
+            covers=" of the module: GPU, processor and memory" if self._module else "",
+        )
+
+    def ready(self) -> None:
+        """Handles are good for one start of the library."""
+        if self._nvml.is_up and self._started == self._nvml.started:
+            return
+        self._nvml.start()
+        self._handle = self._nvml.ask("nvmlDeviceGetHandleByUUID", self._uuid)
+        self._started = self._nvml.started
+
+    def energy_j(self) -> float:
+        """Since the driver was loaded."""
+        return float(self._nvml.ask("nvmlDeviceGetTotalEnergyConsumption", self._handle)) / 1000
+
+    def power_w(self) -> float:
+        """Of this moment; the driver's one-second mean where it has no better."""
+        power_w = self._nvml.instant_power_w(self._handle, module=self._module)
+        if power_w is None:
+            return float(self._nvml.ask("nvmlDeviceGetPowerUsage", self._handle)) / 1000
+        return power_w
+
+    def processes(self) -> dict[int, int] | None:
+        """SM utilisation by process id; ``None`` if the driver does not tell."""
+        return self._nvml.processes(self._handle)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_carbon.energy.attribution import Attributed, CpuShare, FixedShare, GpuShare
-from mlflow_carbon.energy.gpu import NvmlGpu
 from mlflow_carbon.energy.ledger import ComponentEnergy
 from mlflow_carbon.energy.meter import Method, Reading
 from mlflow_carbon.energy.nvml import Nvml
 from mlflow_carbon.energy.rapl import RaplZone, find_zones
 from mlflow_carbon.units import Range
-from tests.fakes.gpus import Gpu, Rig
+from tests.fakes.gpus import Gpu, Rig, nvidia_gpu
 from tests.fakes.meters import ScriptedMeter, ToldShare
 from tests.fakes.powercap import Powercap
 from tests.fakes.simulate import Window, simulate
@@ -149,7 +148,7 @@ def test_on_the_rig_the_driver_tells_who_used_the_gpu(
 ) -> None:
     gpu = Gpu(idle_w=300, peak_w=300)
     rig.play([gpu], f"proc 0 7 {ours}", f"proc 0 99 {others}")
-    meter = NvmlGpu(nvml, gpu.uuid, rig.clock)
+    meter = nvidia_gpu(nvml, gpu.uuid, rig.clock)
     shared = Attributed(meter, GpuShare(meter.processes, OURS, reserved=False, trusted=True))
     (part,) = simulate([shared], {"a": Window(2, 12)}, rig.set)["a"].components
     share = ours / (ours + others)
@@ -164,7 +163,7 @@ def test_a_mig_part_is_called_modelled_and_its_range_is_the_whole_board(
     gpu = Gpu(idle_w=300, peak_w=300, slices=3)
     rig.play([gpu])
     share = FixedShare(Range(0.0, 3 / 7, 1.0))
-    meter = Attributed(NvmlGpu(nvml, gpu.uuid, rig.clock), share, modelled="MIG: 3 of 7 slices")
+    meter = Attributed(nvidia_gpu(nvml, gpu.uuid, rig.clock), share, modelled="MIG: 3 of 7 slices")
     (part,) = simulate([meter], {"a": Window(2, 12)}, rig.set)["a"].components
     assert part.method is Method.MODELLED
     assert "3 of 7 slices" in part.meters[0]

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_carbon.energy.gpu import NvmlGpu
 from mlflow_carbon.energy.nvml import Nvml
 from mlflow_carbon.energy.rapl import RaplZone, find_zones
-from tests.fakes.gpus import Gpu, Rig
+from tests.fakes.gpus import Gpu, Rig, nvidia_gpu
 from tests.fakes.powercap import Powercap
 from tests.fakes.simulate import Window, simulate
 
@@ -47,7 +46,7 @@ def inside(rig: Rig, nvml: Nvml, chance: random.Random, *, faults: bool) -> tupl
     more = random_fault(chance, window) if faults else []
     rig.play([gpu], *more)
     rig.set(start_s - 0.7)
-    meter = NvmlGpu(nvml, gpu.uuid, rig.clock)
+    meter = nvidia_gpu(nvml, gpu.uuid, rig.clock)
     latency_s = 10 ** chance.uniform(-4, -2)
     account = simulate([meter], {"a": window}, rig.set, latency_s=latency_s)["a"]
     truth_j = (gpu.energy_j(window.end_s) - gpu.energy_j(start_s)) * chance.uniform(0.95, 1.05)

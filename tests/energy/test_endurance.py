@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from mlflow_carbon.energy.attribution import Attributed, CpuShare
-from mlflow_carbon.energy.gpu import NvmlGpu
 from mlflow_carbon.energy.ledger import RunEnergy
 from mlflow_carbon.energy.nvml import Nvml
 from mlflow_carbon.energy.rapl import RaplZone, find_zones
-from tests.fakes.gpus import Gpu, Rig
+from tests.fakes.gpus import Gpu, Rig, nvidia_gpu
 from tests.fakes.powercap import Powercap
 from tests.fakes.simulate import Window, simulate
 
@@ -72,7 +71,7 @@ def test_ten_thousand_runs_under_faults_end_in_a_labelled_figure(
         rig.play(gpus, *faults)
         set_time(0.5)
         tree.write(0.5)
-        gauges = [NvmlGpu(nvml, gpu.uuid, rig.clock) for gpu in gpus]
+        gauges = [nvidia_gpu(nvml, gpu.uuid, rig.clock) for gpu in gpus]
         package = RaplZone(zone, clock=rig.clock)
         meters = [*gauges, Attributed(package, CpuShare(ThisProcess()))]
         windows = {}

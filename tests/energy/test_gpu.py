@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from mlflow_carbon.energy.discover import discover
-from mlflow_carbon.energy.gpu import NvmlGpu
 from mlflow_carbon.energy.ledger import ComponentEnergy
 from mlflow_carbon.energy.meter import Component, Gap, Method, Reading
 from mlflow_carbon.energy.nvml import Choice, Nvml, choose_gpus
 from mlflow_carbon.settings import Settings
 from mlflow_carbon.units import Range
-from tests.fakes.gpus import Gpu, Rig
+from tests.fakes.gpus import Gpu, Rig, nvidia_gpu
 from tests.fakes.powercap import Powercap
 from tests.fakes.simulate import Window, simulate
 
@@ -24,7 +23,7 @@ STEADY = Gpu(idle_w=300.0, peak_w=300.0)
 
 def measured(rig: Rig, nvml: Nvml, start_s: float, end_s: float) -> ComponentEnergy:
     rig.set(start_s - 0.5)
-    meter = NvmlGpu(nvml, STEADY.uuid, rig.clock)
+    meter = nvidia_gpu(nvml, STEADY.uuid, rig.clock)
     account = simulate([meter], {"a": Window(start_s, end_s)}, rig.set)["a"]
     assert account.components, account.unmeasured
     return account.components[0]
@@ -129,12 +128,12 @@ def test_a_counter_stuck_from_the_start_is_not_zero(rig: Rig, nvml: Nvml) -> Non
 def test_a_gpu_that_tells_nothing_cannot_be_opened_and_says_why(rig: Rig, nvml: Nvml) -> None:
     rig.play([Gpu(counter=False)], "fault 0 nopower 0 1e9")
     with pytest.raises(OSError, match="Not Supported"):
-        NvmlGpu(nvml, STEADY.uuid, rig.clock)
+        nvidia_gpu(nvml, STEADY.uuid, rig.clock)
 
 
 def test_every_refusal_of_the_driver_is_a_gap_with_its_words(rig: Rig, nvml: Nvml) -> None:
     rig.play([STEADY], "fault 0 lost 1 2", "fault 0 denied 2 3")
-    meter = NvmlGpu(nvml, STEADY.uuid, rig.clock)
+    meter = nvidia_gpu(nvml, STEADY.uuid, rig.clock)
     answers = []
     for t in (0.5, 1.5, 2.5, 3.5):
         rig.set(t)
@@ -213,7 +212,7 @@ def test_a_modules_power_is_sampled_where_it_has_no_counter(rig: Rig, nvml: Nvml
 def test_many_gpus_add_up(rig: Rig, nvml: Nvml) -> None:
     rig.play(EIGHT)
     rig.set(1.0)
-    meters = [NvmlGpu(nvml, gpu.uuid, rig.clock) for gpu in EIGHT]
+    meters = [nvidia_gpu(nvml, gpu.uuid, rig.clock) for gpu in EIGHT]
     (part,) = simulate(meters, {"a": Window(2, 12)}, rig.set)["a"].components
     truth_j = sum(true_j(gpu, 2, 12) for gpu in EIGHT)
     assert part.component is Component.GPU
@@ -224,7 +223,7 @@ def test_many_gpus_add_up(rig: Rig, nvml: Nvml) -> None:
 def test_two_overlapping_runs_on_a_gpu_add_up_to_the_gpu(rig: Rig, nvml: Nvml) -> None:
     rig.play([STEADY])
     rig.set(1.5)
-    meter = NvmlGpu(nvml, STEADY.uuid, rig.clock)
+    meter = nvidia_gpu(nvml, STEADY.uuid, rig.clock)
     windows = {"a": Window(2, 12), "b": Window(4.321, 12)}
     accounts = simulate([meter], windows, rig.set)
     totals = [account.attributed_j for account in accounts.values()]
@@ -235,7 +234,7 @@ def test_two_overlapping_runs_on_a_gpu_add_up_to_the_gpu(rig: Rig, nvml: Nvml) -
 
 def test_a_library_shut_down_by_other_code_is_started_again(rig: Rig, nvml: Nvml) -> None:
     rig.play([STEADY])
-    meter = NvmlGpu(nvml, STEADY.uuid, rig.clock)
+    meter = nvidia_gpu(nvml, STEADY.uuid, rig.clock)
     rig.set(1.0)
     assert isinstance(meter.read(), Reading)
     shut_down = nvml.api.nvmlShutdown

@@ -5,9 +5,13 @@ from __future__ import annotations
 import ctypes
 import math
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from mlflow_carbon.energy.gpu import GpuMeter
+from mlflow_carbon.energy.nvml import Nvml, NvmlDevice
 
 _FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1")
 
@@ -92,3 +96,7 @@ class Rig:
 
     def clock(self) -> int:
         return self.now_ns
+
+
+def nvidia_gpu(nvml: Nvml, uuid: str, clock: Callable[[], int] = time.monotonic_ns) -> GpuMeter:
+    return GpuMeter(NvmlDevice(nvml, uuid), clock)
