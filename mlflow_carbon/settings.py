@@ -28,6 +28,8 @@ class Settings:
 
     enabled: bool = True
     """Measure runs of this process."""
+    recover: bool = True
+    """Deliver, in the background, what processes that died left in the spool for the store in use."""
     region: str | None = None
     """ISO 3166 code (``FR``, ``US-CA``), ``provider/region`` (``aws/eu-west-3``), or a code of your own table."""
     pue: float | None = None
@@ -38,6 +40,10 @@ class Settings:
     """Between two ``log_batch`` calls per run while it runs."""
     wall_power_file: Path | None = None
     """The whole machine's power: a hwmon file (microwatts), or a file in which you keep the watts."""
+    node: str | None = None
+    """This host's name among those that work on one run together; default: its host name."""
+    nodes: float | None = None
+    """How many hosts work on the run together; default: what torchrun, srun or mpirun tell."""
     spool_dir: Path | None = None
     """Where ticks are kept until MLflow has them; default: the user's state folder."""
     dataset_cards: Path | None = None
@@ -70,6 +76,20 @@ class Settings:
     """Private key (``mlflow-carbon keys generate``) that signs the record of each run at its end."""
 
 
+OF_THE_RECORD = (
+    "region",
+    "factor_table",
+    "contract",
+    "contract_g_per_kwh",
+    "pue",
+    "project",
+    "phase",
+    "intended_use",
+    "owner",
+)
+"""What a run's record says of the settings it was made with, whoever delivers it later."""
+
+
 @dataclass(frozen=True, slots=True)
 class Explained:
     """One setting, its value, and where the value comes from."""
@@ -87,6 +107,8 @@ _ONLY_IN_ENVIRONMENT = {
     "live_address": "a file in a project must not choose where your key is sent",
     "wall_power_file": "it belongs to the machine, whose environment decides",
     "signing_key": "a file in a project must not choose in whose name is signed",
+    "node": "it is different on every host, whose environment decides",
+    "nodes": "it belongs to one job, whose environment decides",
     "spool_dir": "a file in a project must not choose where this user's processes write",
 }
 
@@ -289,10 +311,41 @@ def visible_gpus(environ: Mapping[str, str] | None = None) -> str | None:
     return source.get("CUDA_VISIBLE_DEVICES")
 
 
+def visible_amd_gpus(environ: Mapping[str, str] | None = None) -> str | None:
+    """The GPUs that ROCm shows to this process, by number; ``None``: all, empty: none."""
+    source = os.environ if environ is None else environ
+    names = ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+    return next((source[name] for name in names if name in source), None)
+
+
 def inherited_run_id(environ: Mapping[str, str] | None = None) -> str | None:
     """The run that a parent process (``mlflow run``, a launcher) handed down, if any."""
     source = os.environ if environ is None else environ
     return source.get("MLFLOW_RUN_ID") or None
+
+
+LAUNCHER_VARIABLES = (
+    "GROUP_RANK",
+    "GROUP_WORLD_SIZE",
+    "TORCHELASTIC_RUN_ID",
+    "SLURM_JOB_ID",
+    "SLURM_STEP_ID",
+    "SLURM_NODEID",
+    "SLURM_STEP_NUM_NODES",
+    "OMPI_COMM_WORLD_RANK",
+    "OMPI_COMM_WORLD_SIZE",
+    "OMPI_COMM_WORLD_LOCAL_SIZE",
+    "PMIX_NAMESPACE",
+    "PMI_RANK",
+    "PMI_SIZE",
+    "MPI_LOCALNRANKS",
+)
+
+
+def launcher(environ: Mapping[str, str] | None = None) -> Mapping[str, str]:
+    """What torchrun, srun or mpirun tell this process; see ``tracking/ranks.py`` for what it is worth."""
+    source = os.environ if environ is None else environ
+    return {name: source[name] for name in LAUNCHER_VARIABLES if source.get(name)}
 
 
 REGION_HINTS = (

@@ -46,8 +46,15 @@ class AmdSmi:
             raise OSError(f"{call}: {error}") from error
 
     def devices(self) -> list[AmdDevice]:
-        """The host's GPUs, in the order of the library."""
-        return [AmdDevice(self, handle) for handle in self.ask("amdsmi_get_processor_handles")]
+        """The host's GPUs, in the order of the library.
+
+        Raises:
+            OSError: it lists none.
+        """
+        handles = self.ask("amdsmi_get_processor_handles")
+        if not handles:
+            raise OSError("AMD SMI lists no GPU")
+        return [AmdDevice(self, handle) for handle in handles]
 
 
 class AmdDevice:
