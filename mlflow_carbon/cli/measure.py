@@ -28,17 +28,41 @@ def command(
 
     For programs in any language, and for launchers such as torchrun or mpirun. The run's id is handed
     down in MLFLOW_RUN_ID: a Python program that uses MLflow logs to the same run, counted once.
+
+    On several hosts start it on each (srun, mpirun; or say how many in MLFLOW_CARBON_NODES) with one
+    run's id in MLFLOW_RUN_ID: the run gets the sum, and says which hosts gave no figures.
     The exit code is the program's.
     """
     if shutil.which(program[0]) is None:
         raise CarbonError(f"{program[0]}: there is no such program. Check its name and PATH.")
-    import mlflow_carbon
+    joined = _run_of_the_first_host(run_id or settings.inherited_run_id())
+    from mlflow_carbon.switch import may_measure
+    from mlflow_carbon.tracking import hooks
 
-    if not mlflow_carbon.enable():
+    if not (may_measure() and hooks.install(run_id=joined)):
         raise SettingsError(
             "measuring is switched off by MLFLOW_CARBON_ENABLED. Unset it to measure a program."
         )
-    sys.exit(_measured(program, experiment, run_name, run_id))
+    if joined is None:
+        sys.exit(_measured(program, experiment, run_name, run_id))
+    code = _ran(program, joined)
+    hooks.uninstall()
+    sys.exit(code)
+
+
+def _run_of_the_first_host(run_id: str | None) -> str | None:
+    """The run to join on all hosts of a job but the first, which makes it or ends it; ``None`` there."""
+    from mlflow_carbon.tracking.ranks import place_of
+
+    place = place_of(settings.load())
+    if place is None or place.first:
+        return None
+    if not run_id:
+        raise CarbonError(
+            f"this is host {place.index} of {place.nodes}, and which run it works on is not said."
+            " Make one run before the job starts and give its id to all hosts, in MLFLOW_RUN_ID or by --run-id."
+        )
+    return run_id
 
 
 def _measured(

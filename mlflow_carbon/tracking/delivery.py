@@ -17,7 +17,7 @@ from mlflow_carbon.carbon.live import LiveIntensity, live_intensity
 from mlflow_carbon.carbon.own import own_factors
 from mlflow_carbon.carbon.region import Region, find_region
 from mlflow_carbon.schema import Artifact, Metric, Param, Tag, signature_path
-from mlflow_carbon.settings import Settings
+from mlflow_carbon.settings import OF_THE_RECORD, Settings, checked
 from mlflow_carbon.tracking.edge import harmless
 from mlflow_carbon.tracking.facts import Base, Facts, Json, Origin
 from mlflow_carbon.tracking.provenance import provenance
@@ -37,6 +37,22 @@ class Desk:
     """What all pushes of a process share: the settings and, looked up once, the factor."""
 
     settings: Settings
+
+    def as_declared(self, facts: Facts) -> Desk:
+        """A desk for a record of another process, with what was set there."""
+        chosen: dict[str, Any] = dict.fromkeys(OF_THE_RECORD)
+        chosen.update(checked(facts.declared))
+        return Desk(replace(self.settings, **chosen))
+
+    @cached_property
+    def declared(self) -> dict[str, str | float]:
+        """What is set of the settings that are told on the run, as it can be kept in a file."""
+        values = {name: getattr(self.settings, name) for name in OF_THE_RECORD}
+        return {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in values.items()
+            if value is not None
+        }
 
     @cached_property
     def factor(self) -> Factor:
@@ -62,7 +78,7 @@ class Desk:
         return live_intensity(self.settings, self._region)
 
     def record(self, facts: Facts) -> Record:
-        """What to write on the run now."""
+        """What to write on the run now; of a job on several hosts, this host's part."""
         return build(facts, facts.base or Base(), self.factor_of(facts), self.settings)
 
 
@@ -70,11 +86,6 @@ def read_base(client: Any, run_id: str, origin: Origin, opened_at: datetime) -> 
     """What stands on the run already, and how much of its time nobody watched. One ``get_run``."""
     run = client.store.get_run(run_id)
     metrics = {k: v for k, v in run.data.metrics.items() if k.startswith(schema.PREFIX_METRIC)}
-    steps = [
-        int(m.step)
-        for m in getattr(run.data, "_metric_objs", ())
-        if m.key.startswith(schema.PREFIX_METRIC)
-    ]
     seals = sorted(
         (k for k in run.data.params if k.startswith(Param.EVIDENCE_SHA256)),
         key=lambda name: int(name.rpartition(".")[2]) if name != Param.EVIDENCE_SHA256 else 1,
@@ -85,13 +96,20 @@ def read_base(client: Any, run_id: str, origin: Origin, opened_at: datetime) -> 
         unseen_s = max(0.0, (until_ms - run.info.start_time) / MS_PER_S)
     return Base(
         metrics=metrics,
-        step=max(steps, default=-1),
+        step=last_step(run),
         seals=len(seals),
         seal=run.data.params[seals[-1]] if seals else "",
         datasets=_earlier_datasets(run.data.tags.get(Tag.DATASETS, "")),
         basis=run.data.tags.get(Tag.FACTOR_BASIS, "") if Metric.EMISSIONS_KG in metrics else "",
         unseen_s=unseen_s,
     )
+
+
+def last_step(run: Any) -> int:
+    """Of our metrics on the run; -1 when there are none."""
+    found = getattr(run.data, "_metric_objs", ())
+    ours = [int(m.step) for m in found if m.key.startswith(schema.PREFIX_METRIC)]
+    return max(ours, default=-1)
 
 
 def _earlier_datasets(text: str) -> tuple[Json, ...]:
@@ -103,9 +121,8 @@ def _earlier_datasets(text: str) -> tuple[Json, ...]:
     return tuple(d for d in found if isinstance(d, dict) and all(k in d for k in known))
 
 
-def state_of_run(client: Any, run_id: str) -> Json:
-    """Params, metrics, tags and inputs as MLflow has them now, ours left out: what the seal covers."""
-    run = client.store.get_run(run_id)
+def state_of_run(run: Any) -> Json:
+    """Params, metrics, tags and inputs as MLflow has them, ours left out: what the seal covers."""
     inputs = getattr(getattr(run, "inputs", None), "dataset_inputs", None) or []
     return {
         "experiment_id": run.info.experiment_id,
@@ -146,16 +163,22 @@ def conclude(
     """
     base = facts.base or Base()
     record = desk.record(facts)
-    state = state_of_run(client, facts.run_id)
-    attached = provenance(facts.run_id, facts.datasets, state["params"], base.seals + 1)
-    record = with_provenance(record, attached)
-    document = seal(facts, base, record, desk.factor_of(facts), state, attached)
+    record, document = sealed(facts, base, record, desk, client.store.get_run(facts.run_id))
     step = record.step + number
-    if spool is not None:
-        spool.append(sealed_line(document, step), now_s=now_s)
+    with harmless("keep a spool file"):  # full or not, the store may well take the record
+        if spool is not None:
+            spool.append(sealed_line(document, step), now_s=now_s)
     deliver(client, facts.run_id, record, document, desk.settings, step=step)
     if spool is not None:
         spool.remove()
+
+
+def sealed(facts: Facts, base: Base, record: Record, desk: Desk, run: Any) -> tuple[Record, Seal]:
+    """The record with what it says of the datasets, and the document that seals both; ``run`` as it is now."""
+    state = state_of_run(run)
+    attached = provenance(facts.run_id, facts.datasets, state["params"], base.seals + 1)
+    record = with_provenance(record, attached)
+    return record, seal(facts, base, record, desk.factor_of(facts), state, attached)
 
 
 def deliver(

@@ -10,6 +10,7 @@ from typing import Any
 
 from mlflow_carbon.energy.ledger import ComponentEnergy, PowerPoint, RunEnergy
 from mlflow_carbon.energy.meter import Component, Method, Unmeasured
+from mlflow_carbon.tracking.ranks import Place
 from mlflow_carbon.units import Range
 
 Json = dict[str, Any]
@@ -68,6 +69,8 @@ class Facts:
     origin: Origin
     opened_at: str
     process_id: int
+    place: Place | None = None
+    """Of a job on several hosts."""
     hardware: str = ""
     unseen_s: float = 0.0
     """Run time before we could watch: a run created with a start time in the past."""
@@ -85,6 +88,8 @@ class Facts:
     """``None``: not read yet, so nothing of this session is on the run."""
     pushed: Mapping[str, float] = field(default_factory=dict)
     """Our metrics as this session last put them on the run; empty before the first time."""
+    declared: Mapping[str, str | float] = field(default_factory=dict)
+    """What was set of ``settings.OF_THE_RECORD``: whoever completes the record may have other settings."""
 
 
 def range_to_json(value: Range | None) -> Json | None:

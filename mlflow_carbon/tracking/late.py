@@ -77,5 +77,5 @@ def _deliver(spool: spools.Spool, client: Any, desk: Desk, *, taken_up: bool) ->
         if facts.tracking_uri != redacted(absolute(client.tracking_uri, working_folder())):
             return
         folder = spool.path.parent
-        if taken_up or not spools.in_progress(folder, facts.spool_name, besides=spool.path):
+        if taken_up or not spools.in_progress(folder, facts.run_id, besides=spool.path):
             complete(spool, facts, desk, lambda _: client)

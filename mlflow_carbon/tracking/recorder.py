@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
@@ -15,12 +15,14 @@ from typing import Any
 from mlflow_carbon import settings as settings_module
 from mlflow_carbon.energy.ledger import RunEnergy
 from mlflow_carbon.settings import Settings
+from mlflow_carbon.tracking import several
 from mlflow_carbon.tracking import spool as spools
 from mlflow_carbon.tracking.delivery import MS_PER_S, Desk, conclude, push, read_base
 from mlflow_carbon.tracking.edge import harmless
 from mlflow_carbon.tracking.facts import Exit, Facts, Origin
+from mlflow_carbon.tracking.late import Late, deliver_left
 from mlflow_carbon.tracking.meters import Meters
-from mlflow_carbon.tracking.ranks import PARENT_RUN, is_launcher
+from mlflow_carbon.tracking.ranks import PARENT_RUN, is_launcher, place_of
 from mlflow_carbon.tracking.session import NS_PER_S, Session
 from mlflow_carbon.tracking.workers import Job, Sender
 
@@ -47,11 +49,13 @@ class Recorder:
         """Nothing is opened before the first run."""
         self._settings = settings
         self._desk = Desk(settings)
+        self._place = place_of(settings)
         self._meters = Meters(settings, after_reading=self._tick)
         self._sessions: dict[str, Session] = {}
         self._launched: set[str] = set()
         self._lock = threading.RLock()
         self._sender: Sender | None = None
+        self._late = Late()
         self._exit_registered = False
         itself = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _forked(itself))
@@ -59,6 +63,7 @@ class Recorder:
     def use(self, settings: Settings) -> None:
         """Settings for the runs that start from now on; the meters stay as they were opened."""
         self._settings, self._desk = settings, Desk(settings)
+        self._place = place_of(settings)
 
     # What MLflow tells us.
 
@@ -107,9 +112,16 @@ class Recorder:
         """A run was tagged with its parent after it was created, as Optuna's storage does."""
         with self._lock:
             parent = self._sessions.get(parent_id)
-        if parent is not None and run_id in self._sessions:
+        if parent is None:
+            return
+        if run_id in self._sessions:
             parent.parent = True
             self._meters.adopt(run_id, parent_id)
+        else:
+            parent.trouble(
+                f"run {run_id} was nested in this one when it was not open here (any more): "
+                "these figures do not contain its energy"
+            )
 
     def inputs(self, run_id: str, client: Any, inputs: Iterable[Any]) -> None:
         """Datasets are about to be logged to a run."""
@@ -176,8 +188,9 @@ class Recorder:
                 client,
                 origin,
                 self._desk,
-                opened=(time.monotonic_ns(), datetime.now(timezone.utc)),
+                opened=(time.monotonic_ns(), _now()),
             )
+            session.place = self._place
             self._sessions[run_id] = session
             if parent_id in self._sessions:
                 self._sessions[parent_id].parent = True
@@ -195,6 +208,12 @@ class Recorder:
             session.spool = spools.claim(folder, session.run_id)
         except spools.BusyError:
             session.leads = False
+            return
+        self._late.expect(folder, time.monotonic())
+        left, client = session.spool.left, session.client
+        if left is not None and client is not None and self._settings.recover:
+            # Before the sender reads what stands on the run: the new session is to build on it.
+            self._submit(session, lambda: deliver_left(left, client, session.desk))
 
     def _start_measuring(self, session: Session, parent_id: str | None) -> None:
         with harmless("read the meters") as attempt:
@@ -236,17 +255,24 @@ class Recorder:
         energy = self._account(session, last=True)
         if worked_only:
             energy = session.only_worked(energy, now_ns)
+        self._connect(session)
         if session.client is None or (worked_only and session.worked_s(now_ns) < ATTACHED_LEAST_S):
             session.discard()
             return None
-        ended_at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        ended_at = _now().isoformat(timespec="milliseconds")
         facts = session.facts(energy, exit_, ended_at)
         with harmless("keep a spool file"):
             session.spool_facts(facts, now_s=now_ns / NS_PER_S)
             session.set_aside()
-        if self._sender is None:
-            return None
-        return self._sender.submit(lambda: session.context.run(self._conclude, session, facts))
+        return self._submit(session, lambda: self._conclude(session, facts))
+
+    @staticmethod
+    def _connect(session: Session) -> None:
+        """A rank that never logs works all the same: its host's part is put on the run it inherited."""
+        if session.client is None and session.place is not None:
+            from mlflow.tracking.client import MlflowClient
+
+            session.client = MlflowClient()._tracking_client
 
     def _wait(self, jobs: list[Job | None]) -> None:
         if self._sender is None or self._sender.stuck(FINAL_WAIT_S):
@@ -260,15 +286,19 @@ class Recorder:
 
     def _with_base(self, session: Session, facts: Facts) -> Facts:
         if session.base is None:
-            session.base = read_base(
-                session.client, session.run_id, session.origin, session.opened_at
-            )
+            run_id, client = session.run_id, session.client
+            session.base = read_base(client, run_id, session.origin, session.opened_at)
+            if session.place is not None:
+                session.base = several.own_base(client, run_id, session.base, session.place)
         return replace(facts, base=session.base)
 
     def _conclude(self, session: Session, facts: Facts) -> None:
         try:
             full = self._with_base(session, facts)
             now_s = time.monotonic()
+            if session.place is not None:
+                several.conclude(session.client, full, session.desk, session.spool, session.place)
+                return
             conclude(
                 session.client,
                 full,
@@ -293,6 +323,9 @@ class Recorder:
         # Before the fact: what is on the run must be known even if we are killed in between.
         with harmless("keep a spool file"):
             session.spool_facts(session.facts(energy), now_s=time.monotonic())
+        if session.place is not None:
+            several.share(session.client, facts, session.desk, session.place)
+            return
         push(session.client, session.run_id, record, number=number, power_w=power_w)
 
     # On the sampler's thread, whenever the meters have been read.
@@ -304,6 +337,18 @@ class Recorder:
                 with harmless("keep a spool file") as attempt:
                     self._keep(session, now_ns)
                 session.trouble(attempt.failed)
+                self._deliver_late(session, now_ns / NS_PER_S)
+
+    def _deliver_late(self, session: Session, now_s: float) -> None:
+        """Now and then have the sender deliver what dead processes left for the store of this session."""
+        client = session.client
+        if client is not None and self._settings.recover and self._late.is_due(now_s):
+            self._submit(session, lambda: self._late.deliver(client, session.desk, now=_now()))
+
+    def _submit(self, session: Session, work: Callable[[], None]) -> Job | None:
+        if self._sender is None:
+            return None
+        return self._sender.submit(lambda: session.context.run(work))
 
     def _keep(self, session: Session, now_ns: int) -> None:
         now_s = now_ns / NS_PER_S
@@ -323,10 +368,11 @@ class Recorder:
     def _send(self, session: Session) -> None:
         """Have the figures so far published, unless that is waiting to be done already."""
         attached = session.origin is Origin.ATTACHED
-        if self._sender is None or session.client is None or session.push_waits or attached:
+        self._connect(session)
+        if session.client is None or session.push_waits or attached:
             return
         session.push_waits = True
-        self._sender.submit(lambda: session.context.run(self._push, session))
+        self._submit(session, lambda: self._push(session))
 
     def _let_go_of_others(self) -> None:
         attached = [s for s in self._sessions.values() if s.origin is Origin.ATTACHED and s.leads]
@@ -339,6 +385,10 @@ class Recorder:
             known = self._sessions.pop(session.run_id, None)
         if known is not None:
             self._finish(session, Exit.PROCESS_EXIT, worked_only=True)
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
 
 
 def _forked(itself: weakref.ref[Recorder]) -> None:

@@ -20,10 +20,12 @@ from mlflow_carbon.errors import CarbonError, DataError
 from mlflow_carbon.redact import HIDDEN, redacted
 from mlflow_carbon.schema import Metric
 from mlflow_carbon.settings import Settings
+from mlflow_carbon.tracking import several
 from mlflow_carbon.tracking.delivery import Desk, conclude, deliver, read_base
 from mlflow_carbon.tracking.facts import Base, Exit, Facts, Json, Origin
+from mlflow_carbon.tracking.ranks import Place
 from mlflow_carbon.tracking.record import ADDED_UP, Record
-from mlflow_carbon.tracking.spool import Spool, orphans
+from mlflow_carbon.tracking.spool import Spool, in_progress, orphans
 from mlflow_carbon.tracking.spooled import facts_from_lines, seal_of, sealed_from_lines
 
 TOLERANCE_S = 1e-3
@@ -72,7 +74,9 @@ def recover(
         try:
             facts = facts_from_lines(spool.lines())
             run_id = facts.run_id
-            outcome = _one(
+            if in_progress(folder, facts.run_id, besides=spool.path):
+                raise DataError("the run was taken up again and is being worked on.")
+            outcome = complete(
                 spool, facts, desk, lambda f: connect(_address(f, tracking_uri)), end_runs
             )
         except FAILURES as error:
@@ -82,13 +86,28 @@ def recover(
             yield Recovered(name, run_id, outcome)
 
 
-def _one(
-    spool: Spool, facts: Facts, desk: Desk, connect: Callable[[Facts], Any], end_runs: bool
+def complete(
+    spool: Spool,
+    facts: Facts,
+    desk: Desk,
+    connect: Callable[[Facts], Any],
+    end_runs: bool = False,
 ) -> Outcome:
+    """Deliver one record to its run, with the settings of the process that it is from.
+
+    Raises:
+        One of ``FAILURES``: the file stays as it is.
+    """
+    desk = desk.as_declared(facts)
     if not facts.tracking_uri:
         spool.remove()
         return Outcome.DROPPED
     client = connect(facts)
+    if facts.place is not None:
+        _part(client, facts, desk, spool, facts.place)
+        if end_runs:
+            _end(client, facts.run_id)
+        return Outcome.DELIVERED
     sealed = sealed_from_lines(spool.lines())
     gone_on = _went_on(client, facts, sealed)
     if sealed is not None and gone_on is None:
@@ -149,13 +168,26 @@ def _again(client: Any, run_id: str, sealed: Json, desk: Desk) -> None:
     deliver(client, run_id, record, seal, desk.settings, step=record.step)
 
 
+def _part(client: Any, facts: Facts, desk: Desk, spool: Spool, place: Place) -> None:
+    """Of one of several hosts: its part takes the place of the one it last published."""
+    base = facts.base
+    if base is None:
+        base = several.own_base(client, facts.run_id, Base(), place)
+    several.conclude(client, replace(_ended(facts, spool), base=base), desk, spool, place)
+
+
+def _ended(facts: Facts, spool: Spool) -> Facts:
+    """The facts with their end: without one the process died, when it last wrote."""
+    if facts.exit is not None:
+        return facts
+    died_at = datetime.fromtimestamp(spool.path.stat().st_mtime, timezone.utc)
+    ended_at = died_at.isoformat(timespec="milliseconds")
+    return replace(facts, exit=Exit.RECOVERED, ended_at=ended_at)
+
+
 def _first(client: Any, facts: Facts, desk: Desk, spool: Spool, gone_on: Base | None) -> None:
     opened_at = datetime.fromisoformat(facts.opened_at)
-    if facts.exit is None:
-        died_at = datetime.fromtimestamp(spool.path.stat().st_mtime, timezone.utc)
-        facts = replace(
-            facts, exit=Exit.RECOVERED, ended_at=died_at.isoformat(timespec="milliseconds")
-        )
+    facts = _ended(facts, spool)
     base = gone_on or facts.base or read_base(client, facts.run_id, facts.origin, opened_at)
     # The step after the last one on the run: how often the dead process published is not known.
     last = read_base(client, facts.run_id, Origin.CREATED, opened_at).step

@@ -15,6 +15,7 @@ from mlflow_carbon.datasets.examine import Used
 from mlflow_carbon.energy.ledger import RunEnergy
 from mlflow_carbon.tracking.delivery import Desk
 from mlflow_carbon.tracking.facts import Base, Exit, Facts, Json, Origin, until
+from mlflow_carbon.tracking.ranks import Place
 from mlflow_carbon.tracking.spool import Spool
 from mlflow_carbon.tracking.spooled import absolute, energy_to_line, facts_to_line, power_end_s
 
@@ -44,6 +45,7 @@ class Session:
         self.origin = origin
         self.desk = desk
         self.opened_ns, self.opened_at = opened
+        self.place: Place | None = None
         self.leads = True
         self.unseen_s = 0.0
         self.parent = False
@@ -80,6 +82,7 @@ class Session:
                 origin=self.origin,
                 opened_at=self.opened_at.isoformat(timespec="milliseconds"),
                 process_id=os.getpid(),
+                place=self.place,
                 hardware=self.hardware,
                 unseen_s=self.unseen_s,
                 energy=energy,
@@ -90,6 +93,7 @@ class Session:
                 troubles=tuple(self._troubles),
                 base=self.base,
                 pushed=self.pushed_metrics,
+                declared=self.desk.declared,
             )
 
     def trouble(self, text: str) -> None:

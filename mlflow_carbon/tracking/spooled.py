@@ -20,6 +20,7 @@ from mlflow_carbon.tracking.facts import (
     energy_to_json,
 )
 from mlflow_carbon.tracking.provenance import Attachment
+from mlflow_carbon.tracking.ranks import Place
 from mlflow_carbon.tracking.sealing import Seal
 
 VERSION = 1
@@ -102,6 +103,7 @@ def _facts(data: Json) -> Facts:
             origin=Origin(data["origin"]),
             opened_at=str(data["opened_at"]),
             process_id=int(data["process_id"]),
+            place=None if data.get("place") is None else Place(**data["place"]),
             hardware=str(data["hardware"]),
             unseen_s=float(data["unseen_s"]),
             energy=None if data["energy"] is None else energy_from_json(data["energy"]),
@@ -112,6 +114,7 @@ def _facts(data: Json) -> Facts:
             troubles=tuple(data["troubles"]),
             base=None if data["base"] is None else Base(**data["base"]),
             pushed=dict(data["pushed"]),
+            declared=dict(data["declared"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(error) from error

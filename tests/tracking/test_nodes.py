@@ -1,0 +1,162 @@
+"""One run on several hosts: each host's part is kept, the run has the sum, and who is missing is shown."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from mlflow_carbon.schema import Metric, Param, Tag
+from mlflow_carbon.tracking.nodes import Part, earlier, parts_on, tag_of, together
+from mlflow_carbon.tracking.ranks import Place, place
+from mlflow_carbon.tracking.record import Record
+from tests.tracking.conftest import our_tags, ours
+
+TORCHRUN = {"GROUP_RANK": "1", "GROUP_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "j", "RANK": "8"}
+SRUN = {
+    "SLURM_JOB_ID": "77",
+    "SLURM_STEP_ID": "0",
+    "SLURM_NODEID": "3",
+    "SLURM_STEP_NUM_NODES": "4",
+}
+OPEN_MPI = {
+    "OMPI_COMM_WORLD_RANK": "9",
+    "OMPI_COMM_WORLD_SIZE": "10",
+    "OMPI_COMM_WORLD_LOCAL_SIZE": "4",
+    "PMIX_NAMESPACE": "prterun-1",
+}
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        ({}, None),
+        (TORCHRUN, Place("host-a", 2, 1, "j")),
+        ({**TORCHRUN, "GROUP_WORLD_SIZE": "1"}, None),
+        (SRUN, Place("host-a", 4, 3, "77.0")),
+        ({"SLURM_JOB_ID": "77", "SLURM_NODEID": "0", "SLURM_JOB_NUM_NODES": "4"}, None),
+        (OPEN_MPI, Place("host-a", 3, 2, "prterun-1")),
+        ({"PMI_RANK": "0", "PMI_SIZE": "4", "MPI_LOCALNRANKS": "2"}, Place("host-a", 2, 0, "")),
+        ({"PMI_RANK": "0", "PMI_SIZE": "4"}, None),
+        ({"GROUP_WORLD_SIZE": "many", "GROUP_RANK": "-1"}, None),
+    ],
+)
+def test_the_launcher_tells_which_of_how_many_hosts_this_is(
+    told: Mapping[str, str], found: Place | None
+) -> None:
+    assert place(told, host="host a") == found
+
+
+def test_the_users_own_word_wins_over_the_launcher() -> None:
+    assert place(SRUN, host="a", node="b", nodes=2) == Place("b", 2, 3, "77.0")
+    assert place({}, host="a", nodes=2) == Place("a", 2)
+
+
+def part(
+    joules: float, seconds: float, coverage: float = 1.0, grade: str = "A", job: str = ""
+) -> Part:
+    metrics = {
+        Metric.ENERGY_KWH: joules,
+        Metric.DURATION_S: seconds,
+        Metric.COVERAGE: coverage,
+        Metric.LARGEST_GAP_S: seconds / 10,
+    }
+    return Part(metrics, nodes=2, job=job, grade=grade, method="counter", status="measured")
+
+
+def summed(parts: Mapping[str, Part]) -> Record:
+    own = Record({}, {Tag.STATUS: "measured", Tag.GRADE: "A", Tag.METHOD: "counter"}, 0)
+    return together(own, parts, step=7)
+
+
+def test_the_parts_of_all_hosts_are_added_up_and_time_at_once_counts_once() -> None:
+    record = summed({"a": part(3.0, 100.0), "b": part(5.0, 90.0, grade="B")})
+    assert record.metrics[Metric.ENERGY_KWH] == 8.0
+    assert record.metrics[Metric.DURATION_S] == 100.0
+    assert record.metrics[Metric.COVERAGE] == pytest.approx(0.95)
+    assert record.metrics[Metric.LARGEST_GAP_S] == 10.0
+    assert json.loads(record.tags[Tag.NODES]) == {"expected": 2, "missing": 0}
+    assert (record.tags[Tag.STATUS], record.tags[Tag.GRADE]) == ("measured", "B")
+    assert json.loads(record.tags[Tag.NOT_MEASURED]) == {}
+
+
+def test_a_host_that_gave_nothing_is_missing_and_lowers_coverage_status_and_grade() -> None:
+    record = summed({"a": part(3.0, 100.0)})
+    assert record.metrics[Metric.COVERAGE] == pytest.approx(0.5)
+    assert json.loads(record.tags[Tag.NODES]) == {"expected": 2, "missing": 1}
+    assert (record.tags[Tag.STATUS], record.tags[Tag.GRADE]) == ("partial", "C")
+    assert "1 of 2 hosts" in json.loads(record.tags[Tag.NOT_MEASURED])["nodes"]
+
+
+def test_a_run_taken_up_by_a_second_job_has_the_hosts_of_both_one_after_the_other() -> None:
+    parts = {
+        "a": part(3.0, 100.0, job="1"),
+        "b": part(3.0, 100.0, job="1"),
+        "c": part(1.0, 50.0, job="2"),
+    }
+    record = summed(parts)
+    assert record.metrics[Metric.DURATION_S] == 150.0
+    assert record.metrics[Metric.COVERAGE] == pytest.approx(250 / 300)
+    assert json.loads(record.tags[Tag.NODES]) == {"expected": 4, "missing": 1}
+
+
+def test_parts_survive_the_tag_and_foreign_text_is_left_out() -> None:
+    parts = {"a": part(3.0, 100.0)}
+    tags = {**tag_of("a", parts["a"]), Tag.NODE_PREFIX + "x": "{}", Tag.NODE_PREFIX + "y": "[1"}
+    assert parts_on(tags) == parts
+    assert earlier(tags, {Metric.ENERGY_KWH: 1.0}) is None
+    assert earlier({}, {"loss": 1.0}) is None
+
+
+RANK = """
+import os, time, mlflow
+end = time.process_time() + float(os.environ["BURN"])
+client = mlflow.MlflowClient()
+run = client.get_run(os.environ["MLFLOW_RUN_ID"])  # no word is logged to it
+while time.process_time() < end:
+    pass
+"""
+
+
+def test_two_hosts_that_end_at_the_same_time_are_summed_on_their_run(
+    store_uri: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Real processes with the variables that torchrun sets; one host's ranks and launcher count once."""
+    client = MlflowClient(store_uri)
+    run_id = client.create_run(client.get_experiment_by_name("tests").experiment_id).info.run_id
+    script = tmp_path / "rank.py"
+    script.write_text(RANK)
+    measure = [sys.executable, "-m", "mlflow_carbon.cli", "measure", "--"]
+
+    def start(node: str, rank: int, command: list[str]) -> subprocess.Popen[bytes]:
+        told = {
+            "MLFLOW_RUN_ID": run_id,
+            "MLFLOW_CARBON_NODE": node,
+            "XDG_STATE_HOME": str(tmp_path / node),
+            "GROUP_RANK": str(rank),
+            "GROUP_WORLD_SIZE": "3",
+            "BURN": "1.0",
+        }
+        return subprocess.Popen(
+            [*command, sys.executable, str(script)], env=environment | told, cwd=tmp_path
+        )
+
+    hosts = [start("a", 0, measure), start("b", 1, measure), start("b", 1, [])]
+    assert [host.wait() for host in hosts] == [0, 0, 0]
+    run = client.get_run(run_id)
+    tags = our_tags(run)
+    parts = parts_on(tags)
+    assert set(parts) == {"a", "b"}
+    energies = [found.metrics[Metric.ENERGY_KWH] for found in parts.values()]
+    assert ours(run)[Metric.ENERGY_KWH] == pytest.approx(sum(energies))
+    assert json.loads(tags[Tag.NODES]) == {"expected": 3, "missing": 1}
+    assert tags[Tag.STATUS] == "partial"
+    assert run.info.status == "FINISHED"  # set by the first host alone
+    assert {Param.EVIDENCE_SHA256, Param.EVIDENCE_SHA256 + ".2"} <= run.data.params.keys()
+    assert Param.EVIDENCE_SHA256 + ".3" not in run.data.params
+    assert [path for node in "ab" for path in (tmp_path / node).rglob("*.run")] == []
