@@ -119,10 +119,17 @@ class _Reactions:
         **__: Any,
     ) -> None:
         del metrics, params
-        self.logged(result, client, run_id)
         for tag in tags:
             if tag.key == PARENT_RUN:
                 self._recorder.nested(run_id, tag.value)
+        self.logged(result, client, run_id)
+
+    def tagged(
+        self, result: Any, client: Any, run_id: str, key: str, value: Any, *_: Any, **__: Any
+    ) -> None:
+        del result, client
+        if key == PARENT_RUN:
+            self._recorder.nested(run_id, str(value))
 
     def logging_inputs(
         self, client: Any, run_id: str, datasets: Any = None, *_: Any, **__: Any
@@ -164,6 +171,7 @@ def install(overrides: dict[str, Any] | None = None, *, run_id: str | None = Non
     _wrap(Client, "update_run", "follow a change of status", before=on.updating, after=on.updated)
     _wrap(Client, "log_inputs", "describe a dataset", before=on.logging_inputs)
     _wrap(Client, "log_batch", "notice a log call", after=on.batched)
+    _wrap(Client, "set_tag", "notice a nested run", after=on.tagged)
     for name in ("log_metric", "log_param"):
         _wrap(Client, name, "notice a log call", after=on.logged)
     _wrap(ActiveRun, "__init__", "start measuring a run", after=on.activated)

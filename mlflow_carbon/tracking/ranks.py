@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from mlflow_carbon import settings as settings_module
+from mlflow_carbon.settings import Settings
 
 SOURCE_TYPE = "mlflow.source.type"
 PARENT_RUN = "mlflow.parentRunId"
@@ -49,6 +53,14 @@ def place(told: Mapping[str, str], *, host: str, node: str = "", nodes: int = 0)
             count, index, job = found
             return Place(name, nodes or count, index, job) if (nodes or count) > 1 else None
     return Place(name, nodes) if nodes > 1 else None
+
+
+def place_of(settings: Settings) -> Place | None:
+    """This host among those of the job; ``None`` for a job on one host."""
+    told = settings_module.launcher()
+    return place(
+        told, host=platform.node(), node=settings.node or "", nodes=int(settings.nodes or 0)
+    )
 
 
 _Found = tuple[int, int | None, str]

@@ -31,6 +31,7 @@ from mlflow_carbon.switch import is_server_process, may_measure
         (TrackingServiceClient.log_batch, ["self", "run_id", "metrics", "params", "tags"]),
         (TrackingServiceClient.log_metric, ["self", "run_id", "key", "value"]),
         (TrackingServiceClient.log_param, ["self", "run_id", "key", "value"]),
+        (TrackingServiceClient.set_tag, ["self", "run_id", "key", "value"]),
         (TrackingServiceClient.log_artifact, ["self", "run_id", "local_path", "artifact_path"]),
         (ActiveRun.__init__, ["self", "run"]),
         (Dataset._to_mlflow_entity, ["self"]),

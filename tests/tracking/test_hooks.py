@@ -282,3 +282,19 @@ def test_a_child_tagged_with_its_parent_later_is_contained_in_it_from_the_start(
     outer, inner = measuring.get_run(parent), measuring.get_run(child)
     assert our_tags(outer)[Tag.TREE] == "inclusive"
     assert ours(outer)[Metric.CPU_ENERGY_KWH] >= ours(inner)[Metric.CPU_ENERGY_KWH] * 0.99
+
+
+def test_a_child_named_after_it_had_ended_is_not_contained_and_the_parent_says_so(
+    measuring: MlflowClient, tmp_path: Path
+) -> None:
+    experiment_id = measuring.get_experiment_by_name("tests").experiment_id
+    parent = measuring.create_run(experiment_id).info.run_id
+    child = measuring.create_run(experiment_id).info.run_id
+    burn(0.2)
+    measuring.set_terminated(child)
+    measuring.set_tag(child, "mlflow.parentRunId", parent)
+    measuring.set_terminated(parent)
+    assert Tag.TREE not in our_tags(measuring.get_run(parent))
+    evidence = measuring.download_artifacts(parent, Artifact.EVIDENCE, str(tmp_path))
+    (trouble,) = json.loads(Path(evidence).read_text())["session"]["troubles"]
+    assert trouble.startswith(f"run {child} was nested in this one when it was not open here")

@@ -9,11 +9,13 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput
 from mlflow.entities import InputTag as MlflowInputTag
 
 import mlflow_carbon
+from mlflow_carbon.errors import DataError
 from mlflow_carbon.evidence.seal import check_run
 from mlflow_carbon.evidence.sealed import Seal
 from mlflow_carbon.schema import Artifact, InputTag, Tag
@@ -85,3 +87,20 @@ def test_a_dataset_of_which_only_a_description_was_logged_has_no_hash_and_says_w
     assert InputTag.SHA256 not in inputs_of(measuring, active.info.run_id)["remote"]
     (item,) = provenance_of(measuring, active.info.run_id, tmp_path)["datasets"]
     assert "only a description" in item["unfingerprinted"]
+
+
+def test_the_base_model_is_on_the_run_and_in_the_provenance_record(
+    measuring: MlflowClient, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="no run is active"):
+        mlflow_carbon.describe_base_model("org/name")
+    with mlflow.start_run() as active:
+        mlflow_carbon.describe_base_model("org/name", revision="a" * 40, license="apache 2.0")
+    params = {
+        "base_model": "org/name",
+        "base_model_revision": "a" * 40,
+        "base_model_license": "Apache-2.0",
+    }
+    run = measuring.get_run(active.info.run_id)
+    assert params.items() <= run.data.params.items()
+    assert provenance_of(measuring, active.info.run_id, tmp_path)["base_model"] == params
