@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlflow_carbon.tracking.api import describe_dataset, disable, enable
+    from mlflow_carbon.tracking.api import describe_base_model, describe_dataset, disable, enable
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "describe_dataset", "disable", "enable"]
+__all__ = ["__version__", "describe_base_model", "describe_dataset", "disable", "enable"]
 
 _PUBLIC = frozenset(__all__) - {"__version__"}
 
