@@ -62,14 +62,12 @@ class Comparisons:
         return replace(evidence, facts={**evidence.facts, **found.facts()}, members=members)
 
     def of_models(self, registered: Registered) -> Registered:
-        """The same models and versions, with what is known of the training runs' seals and was attested in files."""
-        return replace(
-            registered,
-            versions=tuple(
-                with_attestations(self.known(version), self.attested)
-                for version in registered.versions
-            ),
-        )
+        """The same models and versions, each as ``of_version`` has it."""
+        return replace(registered, versions=tuple(map(self.of_version, registered.versions)))
+
+    def of_version(self, version: Evidence) -> Evidence:
+        """A version with what is known of its training run's seal and what was attested in files."""
+        return with_attestations(self.known(version), self.attested)
 
 
 def in_columns(tables: Tables, comparisons: Iterable[SealCheck]) -> Tables:

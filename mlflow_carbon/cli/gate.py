@@ -7,6 +7,7 @@ import click
 from mlflow_carbon.cli._gate_check import check
 from mlflow_carbon.cli._gate_people import approve, override
 from mlflow_carbon.cli._gate_receive import receive
+from mlflow_carbon.cli._gate_verdict import verdict
 from mlflow_carbon.cli._gate_watch import show_ledger, status, watch
 
 
@@ -15,5 +16,5 @@ def command() -> None:
     """Ask whether a model version may be promoted, approve it, and watch what was promoted."""
 
 
-for _part in (check, approve, override, status, watch, receive, show_ledger):
+for _part in (check, verdict, approve, override, status, watch, receive, show_ledger):
     command.add_command(_part)

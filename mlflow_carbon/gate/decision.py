@@ -47,15 +47,21 @@ def decide(
     ``pairs``: the version against each baseline there is. A pack without a gate section blocks
     from severity ``high`` on, as the section does by default.
     """
-    threshold = (pack.gate or Gate()).blocks_at
-    findings = tuple(_findings(pack, evidence, as_of, pairs))
+    return conclude(
+        pack.gate or Gate(), tuple(_findings(pack, evidence, as_of, pairs)), evidence, as_of
+    )
+
+
+def conclude(
+    gate: Gate, findings: tuple[Finding, ...], evidence: Evidence, as_of: datetime
+) -> Decision:
+    """The answer once it is known what each rule says, here or in an audit's verdict."""
     in_the_way = [
         finding
         for finding in findings
-        if finding.state in CLOSED_STATES and finding.severity.rank <= threshold.rank
+        if finding.state in CLOSED_STATES and finding.severity.rank <= gate.blocks_at.rank
     ]
     in_the_way.sort(key=lambda finding: (finding.severity.rank, finding.rule_id))
-    gate = pack.gate or Gate()
     missing = max(0, gate.approvals - len(people.approvals(gate, evidence, as_of)))
     earned = bool(findings) and not in_the_way and not missing
     opened = None if earned else people.override(gate, evidence, as_of)

@@ -6,7 +6,7 @@ import concurrent.futures
 import contextvars
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -15,12 +15,13 @@ from mlflow.exceptions import MlflowException
 from mlflow_carbon.errors import CarbonError, StoreError
 from mlflow_carbon.evidence.lineage import pair_evidence, read_pair, read_version
 from mlflow_carbon.evidence.model import Evidence, SubjectKind
-from mlflow_carbon.gate.decision import Decision, decide
+from mlflow_carbon.gate import verdict
+from mlflow_carbon.gate.decision import Decision, conclude, decide
 from mlflow_carbon.gate.refusal import Violation, violations_of
 from mlflow_carbon.gate.rulebook import Rulebook
 from mlflow_carbon.policy.compile import facts_of
 from mlflow_carbon.policy.message import places
-from mlflow_carbon.policy.model import Pack
+from mlflow_carbon.policy.model import Gate, Pack
 
 _THREADS = 8
 
@@ -51,18 +52,36 @@ class Sources:
     runs: Any
     registry: Any
     promoted: Callable[[str, str], str | None] = lambda _name, _alias: None
+    known: Callable[[Evidence], Evidence] = lambda evidence: evidence
+    """Adds what is known of a version beyond the store."""
 
 
 def judge(pack: Pack, sources: Sources, name: str, version: str, as_of: datetime) -> Verdict:
+    """Read what is on record about a version, and decide: by its evidence, or by an audit's verdict on it."""
+    gate = pack.gate or Gate()
+    if gate.verdict_max_age_hours is None:
+        evidence, decision = decide_live(pack, sources, name, version, as_of)
+    else:
+        evidence = verdict.read(sources, name, version)
+        compared = verdict.baselines(pack, sources, name)
+        max_age = timedelta(hours=gate.verdict_max_age_hours)
+        said = verdict.findings(pack, evidence, compared, max_age, as_of)
+        decision = conclude(gate, said, evidence, as_of)
+    found = () if decision.allowed else violations_of(decision)
+    return Verdict((*_foreign_files(sources.runs, evidence), *found), decision)
+
+
+def decide_live(
+    pack: Pack, sources: Sources, name: str, version: str, as_of: datetime
+) -> tuple[Evidence, Decision]:
     """Read the evidence of a version and of its baselines, and decide."""
-    evidence = read_version(
-        sources.runs, sources.registry, name, version, whole=_asks_for_lineage(pack)
+    evidence = sources.known(
+        read_version(sources.runs, sources.registry, name, version, whole=_asks_for_lineage(pack))
     )
     aliases = {rule.baseline_alias for rule in pack.rules if rule.scope is SubjectKind.PAIR}
     pairs = [_against(sources, evidence, name, alias) for alias in sorted(aliases)]
-    decision = decide(pack, evidence, as_of, tuple(pair for pair in pairs if pair is not None))
-    found = () if decision.allowed else violations_of(decision)
-    return Verdict((*_foreign_files(sources.runs, evidence), *found), decision)
+    found = tuple(pair for pair in pairs if pair is not None)
+    return evidence, decide(pack, evidence, as_of, found)
 
 
 def _asks_for_lineage(pack: Pack) -> bool:

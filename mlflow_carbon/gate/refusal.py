@@ -83,7 +83,7 @@ def violations_of(decision: Decision) -> tuple[Violation, ...]:
                 fix="Add rules with scope model_version to the gate's policy.",
             ),
         )
-    found = tuple(_violation(finding) for finding in decision.blocking)
+    found = tuple(violation(finding) for finding in decision.blocking)
     if not decision.approvals_missing:
         return found
     return (
@@ -98,7 +98,8 @@ def violations_of(decision: Decision) -> tuple[Violation, ...]:
     )
 
 
-def _violation(finding: Finding) -> Violation:
+def violation(finding: Finding) -> Violation:
+    """A finding as a reason in the way."""
     return Violation(
         rule=finding.rule_id,
         severity=finding.severity.value,

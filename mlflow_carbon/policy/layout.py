@@ -59,6 +59,9 @@ GATE: Shape = {
     "approvers": Field(Kind.TEXTS, "users who may approve; without it: everybody but the author"),
     "overriders": Field(Kind.TEXTS, "who may override for a limited time; without it: nobody"),
     "override_max_days": Field(Kind.COUNT, "the longest an override may last; 7 if not given"),
+    "verdict_max_age_hours": Field(
+        Kind.COUNT, "decide by an audit's signed verdict, no older than this; without it: live"
+    ),
     "link": Field(
         Kind.TEXT,
         "page shown in refusals; {model} and {version} are filled in",

@@ -265,6 +265,7 @@ class _Builder:
             approvers=taken.get("approvers", ()),
             overriders=taken.get("overriders", ()),
             override_max_days=taken.get("override_max_days", 7),
+            verdict_max_age_hours=taken.get("verdict_max_age_hours"),
             link=taken.get("link", ""),
         )
         if not (gate.aliases or gate.stages or gate.models):

@@ -232,6 +232,8 @@ class Gate:
     """Users who may open the gate for one version for a limited time; empty: nobody."""
     override_max_days: int = 7
     """The longest an override may last."""
+    verdict_max_age_hours: int | None = None
+    """The gate asks for an audit's signed verdict no older than that; ``None``: it looks at the evidence itself."""
     link: str = ""
     """Where a refusal sends people; ``{model}`` and ``{version}`` stand for the version refused."""
 
