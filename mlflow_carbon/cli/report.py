@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from mlflow_carbon.cli._pades import pdf_signer, pdf_signing
 from mlflow_carbon.cli.audit import FORMATS, REPORT_FORMATS, chosen_formats
 from mlflow_carbon.errors import DataError
 
@@ -17,8 +18,14 @@ from mlflow_carbon.errors import DataError
 @click.option("--out", type=click.Path(path_type=Path), default=Path("carbon-audit"), show_default=True, help="Folder for the report.")  # fmt: skip
 @click.option("--format", "formats", default=REPORT_FORMATS, show_default=True, callback=chosen_formats, help=f"Report formats with commas between: {', '.join(FORMATS)}.")  # fmt: skip
 @click.option("--look", "look_file", type=click.Path(path_type=Path, dir_okay=False), help="YAML file with the report's language, logo, colour and classification.")  # fmt: skip
+@pdf_signing
 def command(
-    source: str, store: str | None, out: Path, formats: tuple[str, ...], look_file: Path | None
+    source: str,
+    store: str | None,
+    out: Path,
+    formats: tuple[str, ...],
+    look_file: Path | None,
+    **signing: object,
 ) -> None:
     """Write the report of an audit again, without auditing again.
 
@@ -31,12 +38,13 @@ def command(
     from mlflow_carbon.report.read import read_audit
     from mlflow_carbon.report.write import make_folder, write_reports
 
+    sign_pdf = pdf_signer(signing)
     content = _content(source, store)
     audit = read_audit(content, source)
     look = load_look(look_file) if look_file else Look()
     make_folder(out)
     with whole_or_nothing(out) as partial:
-        written = write_reports(audit, partial, formats, look=look)
+        written = write_reports(audit, partial, formats, look=look, sign_pdf=sign_pdf)
     click.echo(f"Read: {source}, audit of {audit.as_of:%Y-%m-%d %H:%M} UTC, SHA-256 {hashlib.sha256(content).hexdigest()}")  # fmt: skip
     for path in written.values():
         click.echo(f"Written: {out / path.name}")

@@ -60,6 +60,7 @@ def write_reports(
     formats: Sequence[str] = ("html", "json", "pdf"),
     *,
     look: Look | None = None,
+    sign_pdf: Callable[[bytes], bytes] | None = None,
 ) -> dict[str, Path]:
     """Write the formats asked for and say where each one is.
 
@@ -82,7 +83,10 @@ def write_reports(
     for name in wanted:
         file_name, render = FORMATS[name]
         written[name] = out_dir / file_name
-        write_file(written[name], render(job))
+        content = render(job)
+        if name == "pdf" and sign_pdf is not None:
+            content = sign_pdf(content)
+        write_file(written[name], content)
     return written
 
 
