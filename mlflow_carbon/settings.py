@@ -40,6 +40,18 @@ class Settings:
     """Between two ``log_batch`` calls per run while it runs."""
     wall_power_file: Path | None = None
     """The whole machine's power: a hwmon file (microwatts), or a file in which you keep the watts."""
+    wall_power_command: str | None = None
+    """The same from a program that prints the watts; asked every 5 s, without a shell."""
+    wall_redfish_url: str | None = None
+    """The same from a BMC: the https address of its Power, EnvironmentMetrics or Sensor resource."""
+    wall_redfish_login: Path | None = None
+    """File with ``user:password`` for it."""
+    wall_redfish_ca: Path | None = None
+    """File with the certificate authority of the BMC, where the system does not know it."""
+    wall_factor: float | None = None
+    """What to multiply that sensor's readings by, to get what a better meter read beside it."""
+    wall_factor_source: str | None = None
+    """Where the factor is from: device, date, who. Required with it."""
     node: str | None = None
     """This host's name among those that work on one run together; default: its host name."""
     nodes: float | None = None
@@ -105,6 +117,12 @@ _ONLY_IN_ENVIRONMENT = {
     "gate_ledger": "it belongs to a server, whose environment decides",
     "gate_deadline_s": "it belongs to a server, whose environment decides",
     "live_address": "a file in a project must not choose where your key is sent",
+    "wall_power_command": "it belongs to the machine, whose environment decides",
+    "wall_redfish_url": "it belongs to the machine, whose environment decides",
+    "wall_redfish_login": "it belongs to the machine, whose environment decides",
+    "wall_redfish_ca": "it belongs to the machine, whose environment decides",
+    "wall_factor": "it belongs to the machine, whose environment decides",
+    "wall_factor_source": "it belongs to the machine, whose environment decides",
     "wall_power_file": "it belongs to the machine, whose environment decides",
     "signing_key": "a file in a project must not choose in whose name is signed",
     "node": "it is different on every host, whose environment decides",

@@ -19,7 +19,7 @@ from mlflow_carbon.energy.proc import Tree, this_tree
 from mlflow_carbon.energy.proc import memory_bytes as total_memory
 from mlflow_carbon.energy.processor import Processor, read_processor
 from mlflow_carbon.energy.rapl import AMD_ERROR, INTEL_ERROR, NOTES, RaplZone, find_zones
-from mlflow_carbon.energy.wall import WallSensor
+from mlflow_carbon.energy.wall import WallSensor, wall_source
 from mlflow_carbon.settings import Settings, visible_amd_gpus, visible_gpus
 from mlflow_carbon.units import Range
 
@@ -69,16 +69,23 @@ def discover(settings: Settings, root: Path = Path("/")) -> Discovery:
             meters.append(CpuModel(processor, tree, why=refused))
         if Component.DRAM not in measured:
             meters.append(DramModel(tree, memory_bytes))
-    if settings.wall_power_file is not None:
-        wall = _open(partial(WallSensor, settings.wall_power_file))
-        if isinstance(wall, str):
-            unmeasured.append(Unmeasured(Component.SYSTEM, wall))
-        else:
-            meters.append(wall)
+    wall = _open(partial(_wall, settings))
+    if isinstance(wall, str):
+        unmeasured.append(Unmeasured(Component.SYSTEM, wall))
+    elif wall is not None:
+        meters.append(wall)
     hardware = _describe(
         processor, memory_bytes, [gpu.info.describe.partition(" (")[0] for gpu in gpus]
     )
     return Discovery(tuple(meters), tuple(unmeasured), hardware)
+
+
+def _wall(settings: Settings) -> WallSensor | None:
+    source = wall_source(settings)
+    if source is None:
+        return None
+    told = settings.wall_factor_source
+    return WallSensor(source, factor=settings.wall_factor, factor_source=told)
 
 
 def _rapl(root: Path, *, amd: bool) -> tuple[Sequence[Meter], str]:
