@@ -1,6 +1,6 @@
 # `make demo` shows the whole product; `make test` passes the tests. Both set up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help setup pango compiler demo test test-mlflow test-frameworks test-spark check format examples bench bench-audit wheel wheel-check clean
+.PHONY: help setup pango compiler browser demo test test-mlflow test-frameworks test-spark check format examples bench bench-audit wheel wheel-check clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -23,10 +23,10 @@ compiler:
 demo: $(READY) pango ## Record, audit and gate on real data; writes .demo/
 	@$(BIN)/mlflow-carbon demo --out .demo
 
-test: $(READY) pango compiler ## Run all tests
+test: $(READY) pango compiler browser ## Run all tests
 	$(BIN)/pytest -n 2 --dist loadfile
 
-test-mlflow: $(READY) ## Recording tests with another MLflow (MLFLOW=2.14.0; empty: the newest)
+test-mlflow: $(READY) ## Recording and the gate with another MLflow (MLFLOW=2.14.0; empty: the newest)
 	.ci/test-mlflow $(MLFLOW)
 
 test-frameworks: $(READY) ## Recording tests with PyTorch, Lightning, Keras, Transformers (2 GB the first time)

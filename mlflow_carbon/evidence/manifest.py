@@ -6,6 +6,7 @@ MLflow lets anybody who may write a run's artifacts replace them, also after a p
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,8 @@ import rfc8785
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
 
 from mlflow_carbon.evidence.model import Evidence, Fact
 from mlflow_carbon.schema import RegistryTag
@@ -108,7 +111,7 @@ def take(client: Any, name: str, version: str) -> Manifest:
         MlflowException: the artifact store does not answer.
         OSError: no room for the largest file.
     """
-    home = client.get_model_version_download_uri(name, version)
+    home = _home(client, name, version)
     files: dict[str, tuple[int, str]] = {}
     for path in _paths(home, "", client.tracking_uri):
         with tempfile.TemporaryDirectory(prefix="mlflow-carbon-") as folder:
@@ -118,6 +121,19 @@ def take(client: Any, name: str, version: str) -> Manifest:
             )
             files[path] = _measured(Path(fetched))
     return of(files)
+
+
+def _home(client: Any, name: str, version: str) -> str:
+    """Where the version's files lie. MLflow 2 forgets the tracking URI on the way, so it is put in here."""
+    home = str(client.get_model_version_download_uri(name, version))
+    if "tracking_uri" in inspect.signature(get_artifact_repository).parameters:
+        return home
+    if home.startswith("runs:/"):
+        run_id, _, path = home.removeprefix("runs:/").partition("/")
+        home = f"{client.get_run(run_id).info.artifact_uri}/{path}"
+    if home.startswith("mlflow-artifacts:"):
+        return str(MlflowArtifactsRepository.resolve_uri(home, client.tracking_uri))
+    return home
 
 
 def check(client: Any, name: str, version: str, recorded: str | None) -> Check:
