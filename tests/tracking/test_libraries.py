@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from jupyter_client.manager import KernelManager
 
-from mlflow_carbon.schema import InputTag, Metric, Tag
+from mlflow_carbon.schema import InputTag, Metric, Param, Tag
 from tests.tracking.conftest import Finished, our_tags, ours
-from tests.tracking.test_processes import BURN, runs, spooled
+from tests.tracking.test_processes import BURN, command, runs, spooled
 
 Program = Callable[..., Finished]
 
@@ -63,6 +63,40 @@ study.optimize(objective, n_trials=2)
     # MLflow's storage never ends the study's run; we close its record with the process.
     assert (our_tags(study)[Tag.EXIT], our_tags(study)[Tag.TREE]) == ("process-exit", "inclusive")
     assert ours(study)[Metric.ENERGY_KWH] > max(ours(r)[Metric.ENERGY_KWH] for r in trials)
+    assert spooled(environment) == []
+
+
+def test_optunas_mlflow_callback_has_the_energy_of_a_trial_only_where_the_trial_ran_in_the_run(
+    program: Program, store_uri: str, environment: dict[str, str]
+) -> None:
+    done = program(
+        BURN
+        + """
+import os, mlflow, optuna
+from optuna_integration.mlflow import MLflowCallback
+def trial_of(name):
+    return MLflowCallback(
+        os.environ["MLFLOW_TRACKING_URI"], create_experiment=False, mlflow_kwargs={"run_name": name},
+    )
+def objective(trial):
+    burn(0.5)
+    return trial.suggest_float("x", 0, 1)
+tracked = trial_of("tracked")
+optuna.create_study().optimize(tracked.track_in_mlflow()(objective), n_trials=1, callbacks=[tracked])
+optuna.create_study().optimize(objective, n_trials=1, callbacks=[trial_of("told afterwards")])
+"""
+    )
+    assert done.code == 0, done.err
+    found = runs(store_uri)
+    tracked, told = found["tracked"], found["told afterwards"]
+    assert our_tags(tracked)[Tag.STATUS] == "measured"
+    assert ours(tracked)[Metric.DURATION_S] > 0.4
+    assert tracked.data.params.keys() >= {
+        "x",
+        Param.EVIDENCE_SHA256 + ".2",
+    }  # taken up by the callback
+    assert ours(told)[Metric.DURATION_S] < 0.4
+    assert ours(told).get(Metric.ENERGY_KWH) != 0
     assert spooled(environment) == []
 
 
@@ -132,5 +166,32 @@ def test_in_a_notebook_failed_and_interrupted_cells_are_no_end_of_the_run(
     assert found["interrupted"].info.status == "FAILED"
     assert our_tags(found["interrupted"])[Tag.EXIT] == "failed"
     assert our_tags(found["notebook"])[Tag.EXIT] == "process-exit"
+    assert all(ours(run)[Metric.ENERGY_KWH] > 0 for run in found.values())
+    assert spooled(environment) == []
+
+
+def test_a_notebook_whose_kernel_is_killed_and_restarted_goes_on_and_recover_completes_the_lost_run(
+    kernel: KernelManager, store_uri: str, environment: dict[str, str], program: Program
+) -> None:
+    start = BURN + "import mlflow\nrun = mlflow.start_run(run_name='{}')\nburn(1.2)"
+    for name in ("lost", "after the restart"):
+        client = kernel.client()
+        client.start_channels()
+        client.wait_for_ready(timeout=120)
+        assert cell(client, start.format(name)) == "ok"
+        client.stop_channels()
+        if name == "lost":
+            kernel.restart_kernel(now=True)  # as the menu does: SIGKILL
+    assert len(spooled(environment)) == 2
+    kernel.shutdown_kernel(now=False)
+    (left,) = spooled(environment)
+    lost = runs(store_uri)["lost"]
+    assert lost.info.status == "RUNNING"
+    assert left.name.startswith(lost.info.run_id)
+    recovered = command(program, "recover", "--end-runs")
+    assert recovered.code == 0, recovered.out
+    found = runs(store_uri)
+    assert our_tags(found["lost"])[Tag.STATUS] == "truncated"
+    assert our_tags(found["after the restart"])[Tag.EXIT] == "process-exit"
     assert all(ours(run)[Metric.ENERGY_KWH] > 0 for run in found.values())
     assert spooled(environment) == []

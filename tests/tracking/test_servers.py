@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from mlflow_carbon.schema import Metric, Param, Tag
+from mlflow_carbon.schema import Artifact, Metric, Param, Tag
 from tests.tracking.conftest import Finished, our_tags, ours
-from tests.tracking.servers import Proxy, Server
+from tests.tracking.servers import Proxy, Server, self_signed
 from tests.tracking.test_processes import BURN, command, runs, spooled
 
 Program = Callable[..., Finished]
@@ -146,6 +146,57 @@ def test_a_server_that_is_down_from_the_start_gives_mlflows_own_error_and_nothin
     assert done.code == 1
     assert "mlflow.exceptions.MlflowException: API request" in done.err
     assert "mlflow-carbon could not" not in done.err
+    assert spooled(environment) == []
+
+
+def test_a_certificate_that_is_refused_at_the_end_leaves_the_record_to_recover(
+    program: Program, server: Server, environment: dict[str, str], tmp_path: Path
+) -> None:
+    proxy = Proxy(server.port, self_signed(tmp_path / "server.pem"))
+    trusting = {"MLFLOW_TRACKING_URI": proxy.uri, "MLFLOW_TRACKING_INSECURE_TLS": "true"}
+    try:
+        refused = program(
+            script(
+                "distrusted", "burn(0.2)\n    os.environ.pop('MLFLOW_TRACKING_INSECURE_TLS')"
+            ).replace("import mlflow\n", "import mlflow, os\n"),
+            **trusting,
+            **QUICK,
+        )
+        left = spooled(environment)
+        still_refused = command(program, "recover", MLFLOW_TRACKING_URI=proxy.uri, **QUICK)
+        recovered = command(program, "recover", **trusting)
+    finally:
+        proxy.close()
+    assert "CERTIFICATE_VERIFY_FAILED" in refused.err  # MLflow's own: it cannot end the run either
+    assert len(left) == 1
+    assert still_refused.code == 4
+    assert recovered.code == 0, recovered.out + recovered.err
+    assert our_tags(runs(server.uri)["distrusted"])[Tag.STATUS] == "measured"
+    assert spooled(environment) == []
+
+
+def test_a_spool_that_fills_up_costs_nothing_but_the_safety_net(
+    program: Program, server: Server, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """A limit on the size of files stands for the full disk: the kernel refuses to append."""
+    done = program(
+        script(
+            "full",
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n    burn(1.5)",
+        ).replace("import mlflow\n", "import mlflow, resource\n"),
+        MLFLOW_TRACKING_URI=server.uri,
+        MLFLOW_CARBON_SAMPLE_PERIOD_S="0.02",
+    )
+    assert done.code == 0, done.err
+    assert done.err.count("could not keep a spool file") == 1
+    run = runs(server.uri)["full"]
+    assert run.info.status == "FINISHED"
+    assert our_tags(run)[Tag.STATUS] == "measured"
+    assert ours(run)[Metric.ENERGY_KWH] > 0
+    evidence = MlflowClient(server.uri).download_artifacts(
+        run.info.run_id, Artifact.EVIDENCE, str(tmp_path)
+    )
+    assert "could not keep a spool file" in Path(evidence).read_text()
     assert spooled(environment) == []
 
 
