@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from mlflow_carbon.energy.attribution import Attributed, CpuShare, FixedShare, GpuShare
+from mlflow_carbon.energy.attribution import Attributed, CpuShare, FixedShare, GpuShare, Share
 from mlflow_carbon.energy.estimate import CpuModel, DramModel
 from mlflow_carbon.energy.gpu import GpuMeter
 from mlflow_carbon.energy.meter import Component, Meter, Unmeasured
@@ -54,7 +56,11 @@ def discover(settings: Settings, root: Path = Path("/")) -> Discovery:
     rapl, refused = _rapl(root, amd="amd" in processor.name.lower())
     tree, memory_bytes = this_tree(), total_memory(root / "proc")
     gpus, unmeasured = _gpus(root, tree)
-    share = CpuShare(tree, root / "proc")
+    share: Share = CpuShare(tree, root / "proc")
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        rapl, missing = _apple()
+        unmeasured += missing
+        share = FixedShare(Range(0.0, 1.0, 1.0))  # whose work the chip counted is not told
     meters: list[Meter] = [*gpus]
     if any(gpu.info.component is Component.MODULE for gpu in gpus):
         # The module's sensor has both in it: a counter or a model beside it would count them twice.
@@ -78,6 +84,15 @@ def discover(settings: Settings, root: Path = Path("/")) -> Discovery:
         processor, memory_bytes, [gpu.info.describe.partition(" (")[0] for gpu in gpus]
     )
     return Discovery(tuple(meters), tuple(unmeasured), hardware)
+
+
+def _apple() -> tuple[Sequence[Meter], list[Unmeasured]]:
+    from mlflow_carbon.energy import apple
+
+    try:
+        return _in_time(lambda: apple.open_counters(apple.load())), []
+    except OSError as error:
+        return [], [Unmeasured(Component.GPU, f"Apple silicon: {error}")]
 
 
 def _wall(settings: Settings) -> WallSensor | None:
