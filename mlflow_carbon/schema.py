@@ -104,6 +104,10 @@ STATUSES = ("measuring", "measured", "partial", "not-measured", "truncated")
 ``truncated``: the process died; energy up to its last tick."""
 
 
+MIXED_BASES = "mixed: "
+"""Start of ``Tag.FACTOR_BASIS`` where the figures of one run stand on several bases."""
+
+
 class Param:
     """Write-once values."""
 
@@ -156,6 +160,8 @@ class RegistryTag:
     OWNER = "owner"
     PURPOSE = "purpose"
     RISK_TIER = "risk_tier"
+    ANY_BASIS = "mlflow_carbon.any_basis"
+    """On a model version: who wants its emissions compared with ones on another basis, and why."""
     ATTESTATION_PREFIX = "mlflow_carbon.attestation."
     """+ statement: JSON of an attestation, on a model version."""
     MANIFEST = "mlflow_carbon.manifest"

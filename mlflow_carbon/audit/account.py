@@ -17,6 +17,7 @@ from mlflow_carbon.evidence.trees import (
     moment_of,
     node_of,
     number,
+    one_basis,
     parent_of,
     text,
 )
@@ -49,7 +50,7 @@ def energy_account(runs: Sequence[Evidence], model_names: Mapping[str, str]) -> 
         total_j=total,
         measured_j=measured,
         modelled_j=max((total.mid if total else 0.0) - measured, 0.0),
-        emissions_g=sum(emissions, start=Range.exactly(0.0)) if len(bases) == 1 else None,
+        emissions_g=sum(emissions, start=Range.exactly(0.0)) if one_basis(bases) else None,
         runs_counted=len(groups.counted),
         runs_inside_counted=len(groups.inside),
         runs_unmeasured=len(groups.unmeasured),

@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path
 
 from mlflow_carbon.errors import StoreError
-from mlflow_carbon.evidence.lineage import pair_evidence
 from mlflow_carbon.evidence.model import Attestation, Evidence, SubjectKind
+from mlflow_carbon.evidence.pairs import pair_evidence
 from mlflow_carbon.evidence.query import Query, RegisteredModel, Store
 from mlflow_carbon.evidence.sealed import SealCheck
 from mlflow_carbon.evidence.trees import moment_of

@@ -12,7 +12,7 @@ from mlflow_carbon.audit.summary import DatasetRow, EnergyAccount, RunEnergyRow
 from mlflow_carbon.evidence.facts import PARENT_TAG
 from mlflow_carbon.evidence.tables import Tables
 from mlflow_carbon.evidence.trees import Node, count_once
-from mlflow_carbon.schema import Metric, Tag
+from mlflow_carbon.schema import MIXED_BASES, Metric, Tag
 from mlflow_carbon.units import G_PER_KG, J_PER_KWH, Range
 
 LISTED_RUNS = 500
@@ -194,10 +194,14 @@ class Totals:
         return float(row[0]) if row else 0.0
 
     def _bases(self) -> int:
-        """How many kinds of factor the counted emissions rest on: different kinds are not added up."""
+        """How many kinds of factor the counted emissions rest on: different kinds are not added up.
+
+        A run that is mixed in itself counts as two.
+        """
         basis = self._column(f"tag.{Tag.FACTOR_BASIS}")
         row = self.tables.con.execute(
-            f"SELECT count(DISTINCT COALESCE({basis}, '')) FROM run JOIN place USING (rid)"
+            f"SELECT count(DISTINCT COALESCE({basis}, '')) + count(DISTINCT CASE WHEN"
+            f" starts_with({basis}, '{MIXED_BASES}') THEN 1 END) FROM run JOIN place USING (rid)"
             " JOIN energy USING (rid) WHERE place = 'counted' AND g_mid IS NOT NULL"
         ).fetchone()
         return int(row[0]) if row else 0

@@ -10,7 +10,7 @@ import click
 
 from mlflow_carbon.audit.assess import assess_subject
 from mlflow_carbon.errors import StoreError
-from mlflow_carbon.evidence.lineage import pair_evidence
+from mlflow_carbon.evidence.pairs import pair_evidence
 from mlflow_carbon.evidence.model import Evidence, SubjectKind
 from mlflow_carbon.evidence.store import Query, Store, has_ended, open_store, with_other_digests
 from mlflow_carbon.policy.about import pack_evidence

@@ -11,14 +11,21 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from mlflow_carbon.errors import StoreError
 from mlflow_carbon.evidence import attestation
 from mlflow_carbon.evidence.facts import PARENT_TAG, known, moment, run_evidence
 from mlflow_carbon.evidence.model import Evidence, Fact, FactValue, Subject, SubjectKind
-from mlflow_carbon.evidence.trees import count_once, emissions_g, energy_j, node_of, text
+from mlflow_carbon.evidence.trees import (
+    count_once,
+    emissions_g,
+    energy_j,
+    node_of,
+    one_basis,
+    text,
+)
 from mlflow_carbon.schema import Tag
 from mlflow_carbon.units import G_PER_KG, Range, kwh
 
@@ -39,7 +46,7 @@ class AbsentError(StoreError):
     """What was asked for is not in the store."""
 
 
-def _refused() -> tuple[type[Exception], ...]:
+def refused() -> tuple[type[Exception], ...]:
     """How a store says no. MLflow's own stores can only say it where MLflow is loaded, which costs seconds."""
     exceptions = sys.modules.get("mlflow.exceptions")
     return (AbsentError, exceptions.MlflowException) if exceptions else (AbsentError,)
@@ -116,7 +123,7 @@ def read_version(
     try:
         found = registry.get_model_version(name, version)
         model = registry.get_registered_model(name)
-    except _refused() as error:
+    except refused() as error:
         said = getattr(error, "message", error)
         raise StoreError(f"model {name!r} version {version}: {said}") from error
     lineage = trace(runs, registry, found, whole=whole)
@@ -142,32 +149,6 @@ def read_version(
         },
         attestation.in_tags(found),
     )
-
-
-def read_pair(runs: Runs, registry: Registry, candidate: Evidence, alias: str) -> Evidence | None:
-    """A version against the one behind ``alias``; ``None`` when there is no such other version."""
-    name, _, version = candidate.subject.key.rpartition("/")
-    try:
-        baseline = registry.get_model_version_by_alias(name, alias)
-    except _refused() as error:
-        _only_absent(error)
-        return None
-    if baseline is None or str(baseline.version) == version:
-        return None
-    other = read_version(runs, registry, name, str(baseline.version))
-    return pair_evidence(candidate, other, alias)
-
-
-def pair_evidence(candidate: Evidence, baseline: Evidence, alias: str) -> Evidence:
-    """The facts of a version, and under ``baseline.`` those of the version it is compared with."""
-    facts = dict(candidate.facts)
-    facts.update({f"baseline.{key}": fact for key, fact in baseline.facts.items()})
-    subject = Subject(
-        SubjectKind.PAIR,
-        f"{candidate.subject.key}@{alias}",
-        f"{candidate.subject.label} against {baseline.subject.label} ({alias})",
-    )
-    return replace(candidate, subject=subject, facts=facts)
 
 
 def model_evidence(model: Any, versions: int) -> Evidence:
@@ -233,7 +214,7 @@ def _lineage_facts(
     energy = _total(energy_j(evidence[run_id]) for run_id in counted.counted)
     emissions = None
     # Grams over a life cycle and grams at the plant are not the same thing: no sum of both.
-    if len({text(evidence[run_id], f"tag.{Tag.FACTOR_BASIS}") for run_id in counted.counted}) == 1:
+    if one_basis(text(evidence[run_id], f"tag.{Tag.FACTOR_BASIS}") for run_id in counted.counted):
         emissions = _total(emissions_g(evidence[run_id]) for run_id in counted.counted)
     if energy is not None:
         yield "lineage.energy_kwh", Fact(kwh(energy), where)
@@ -307,7 +288,7 @@ def _origin(registry: Registry, version: Any) -> tuple[str, str]:
             ) else ""
         try:
             version = registry.get_model_version(match[1], match[2])
-        except _refused():
+        except refused():
             return claimed, ""
         if (version.run_id or "") != claimed:
             return "", ""
@@ -317,8 +298,8 @@ def _origin(registry: Registry, version: Any) -> tuple[str, str]:
 def _logged_model(runs: Runs, model_id: str) -> Any | None:
     try:
         return runs.get_logged_model(model_id)
-    except _refused() as error:
-        _only_absent(error)
+    except refused() as error:
+        only_absent(error)
         return None
 
 
@@ -328,13 +309,13 @@ def _run(runs: Runs, run_id: str) -> Any | None:
         return None
     try:
         run = runs.get_run(run_id)
-    except _refused() as error:
-        _only_absent(error)
+    except refused() as error:
+        only_absent(error)
         return None
     return run if run.info.lifecycle_stage == "active" else None
 
 
-def _only_absent(error: Exception) -> None:
+def only_absent(error: Exception) -> None:
     """Only "there is none" is an answer; everything else is trouble with the store."""
     if isinstance(error, AbsentError):
         return

@@ -15,7 +15,7 @@ from datetime import datetime
 
 from mlflow_carbon.evidence.facts import PARENT_TAG
 from mlflow_carbon.evidence.model import Evidence
-from mlflow_carbon.schema import Metric, Tag
+from mlflow_carbon.schema import MIXED_BASES, Metric, Tag
 from mlflow_carbon.units import G_PER_KG, J_PER_KWH, Range
 
 _CLOCK_SLACK_MS = 5_000
@@ -76,6 +76,12 @@ def emissions_g(run: Evidence) -> Range | None:
     """The emissions on record for a run; ``None`` where there are none."""
     names = (Metric.EMISSIONS_KG_LOW, Metric.EMISSIONS_KG, Metric.EMISSIONS_KG_HIGH)
     return _range(run, names, G_PER_KG)
+
+
+def one_basis(bases: Iterable[str]) -> bool:
+    """Whether emissions on these bases may be added up; those of a run that is mixed in itself never."""
+    found = set(bases)
+    return len(found) == 1 and not next(iter(found)).startswith(MIXED_BASES)
 
 
 def parent_of(run: Evidence) -> str:

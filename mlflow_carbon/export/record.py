@@ -17,6 +17,7 @@ from mlflow_carbon.evidence.trees import (
     energy_j,
     node_of,
     number,
+    one_basis,
     parent_of,
     text,
 )
@@ -147,7 +148,7 @@ def phase(name: str, runs: Mapping[str, Evidence]) -> Phase:
     bases = {text(run, f"tag.{Tag.FACTOR_BASIS}") for run in members}
     emitted = [found for run in members if (found := emissions_g(run)) is not None]
     reason = ""
-    if len(bases) > 1:
+    if members and not one_basis(bases):
         reason = "the runs' emission factors mean different things: " + "; ".join(sorted(bases))
     elif len(emitted) < len(members) or not members:
         reason = "some runs have no emissions on record" if members else "no run was measured"

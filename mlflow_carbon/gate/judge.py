@@ -13,8 +13,9 @@ from urllib.parse import unquote, urlsplit
 from mlflow.exceptions import MlflowException
 
 from mlflow_carbon.errors import CarbonError, StoreError
-from mlflow_carbon.evidence.lineage import pair_evidence, read_pair, read_version
+from mlflow_carbon.evidence.lineage import read_version
 from mlflow_carbon.evidence.model import Evidence, SubjectKind
+from mlflow_carbon.evidence.pairs import pair_evidence, read_pair
 from mlflow_carbon.gate import verdict
 from mlflow_carbon.gate.decision import Decision, conclude, decide
 from mlflow_carbon.gate.refusal import Violation, violations_of

@@ -11,7 +11,7 @@ from mlflow_carbon.carbon.emissions import emissions_g
 from mlflow_carbon.carbon.intensity import Factor
 from mlflow_carbon.energy.ledger import RunEnergy
 from mlflow_carbon.energy.meter import Component
-from mlflow_carbon.schema import Metric, Tag
+from mlflow_carbon.schema import MIXED_BASES, Metric, Tag
 from mlflow_carbon.settings import Settings
 from mlflow_carbon.tracking.facts import (
     Base,
@@ -137,9 +137,9 @@ def _basis_tag(base: Base, factor: Factor) -> dict[str, str]:
     """Sums over sessions whose factors mean different things must not pass for either."""
     if base.basis in ("", factor.basis_text):
         return {}
-    before = base.basis.removeprefix("mixed: ")
+    before = base.basis.removeprefix(MIXED_BASES)
     both = before if factor.basis_text in before.split("; ") else f"{before}; {factor.basis_text}"
-    return {Tag.FACTOR_BASIS: f"mixed: {both}"}
+    return {Tag.FACTOR_BASIS: MIXED_BASES + both}
 
 
 def _coverage_metrics(facts: Facts, base: Base, energy: RunEnergy | None) -> dict[str, float]:

@@ -110,6 +110,7 @@ def test_emissions_on_different_bases_are_not_added_up() -> None:
     assert [row.emissions_g.mid for row in mixed.rows if row.emissions_g] == pytest.approx(
         [2.0, 2.0]
     )
+    assert energy_account([emitting("a", "mixed: lifecycle; direct")], {}).emissions_g is None
 
 
 def test_the_dataset_register_has_one_row_for_each_content_and_counts_its_runs() -> None:

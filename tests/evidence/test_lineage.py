@@ -12,9 +12,10 @@ from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Regi
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingStore
 
 from mlflow_carbon.errors import StoreError
-from mlflow_carbon.evidence.lineage import read_pair, read_version
-from mlflow_carbon.evidence.model import Evidence
-from mlflow_carbon.schema import RegistryTag
+from mlflow_carbon.evidence.lineage import read_version
+from mlflow_carbon.evidence.model import Evidence, Fact, Subject, SubjectKind
+from mlflow_carbon.evidence.pairs import pair_evidence, read_pair
+from mlflow_carbon.schema import Metric, RegistryTag, Tag
 from tests.evidence.conftest import Seeded
 
 
@@ -192,3 +193,45 @@ def test_a_candidate_is_compared_with_the_version_behind_the_alias(
     assert value(pair, "baseline.run.id") == sqlite_store.parent
     assert read_pair(client, client, read(own), "champion") is None
     assert read_pair(client, client, read(own), "no-such-alias") is None
+
+
+def version_on(basis: str, year: str, **more: str) -> Evidence:
+    facts: dict[str, Any] = {
+        f"tag.{Tag.FACTOR_BASIS}": basis,
+        f"tag.{Tag.FACTOR_YEAR}": year,
+        f"metric.{Metric.EMISSIONS_KG}": 1.0,
+        f"metric.{Metric.ENERGY_KWH}": 2.0,
+        "lineage.emissions_kg": 1.0,
+        "lineage.energy_kwh": 2.0,
+    }
+    subject = Subject(SubjectKind.MODEL_VERSION, "m/1", "m 1")
+    return Evidence(subject, {key: Fact(fact, "") for key, fact in (facts | more).items()})
+
+
+LIFECYCLE = "lifecycle, annual average, location-based"
+
+
+@pytest.mark.parametrize(
+    ("basis", "year"),
+    [
+        ("direct, annual average, location-based", "2025"),
+        ("lifecycle, hourly average, location-based", "2025"),
+        ("direct, hourly marginal, location-based (CO2 only)", "2025"),
+        (LIFECYCLE, "2023"),
+    ],
+)
+def test_emissions_on_different_bases_are_compared_only_where_somebody_asks_for_it(
+    basis: str, year: str
+) -> None:
+    baseline = version_on(basis, year)
+    pair = pair_evidence(version_on(LIFECYCLE, "2025"), baseline, "champion")
+    assert value(pair, f"baseline.metric.{Metric.EMISSIONS_KG}") is None
+    assert value(pair, "baseline.lineage.emissions_kg") is None
+    assert value(pair, "baseline.lineage.energy_kwh") == 2.0
+    asking = version_on(
+        LIFECYCLE, "2025", **{f"version_tag.{RegistryTag.ANY_BASIS}": "Kim: the move to CA"}
+    )
+    asked = pair_evidence(asking, baseline, "champion")
+    assert value(asked, f"baseline.metric.{Metric.EMISSIONS_KG}") == 1.0
+    same = pair_evidence(version_on(LIFECYCLE, "2025"), version_on(LIFECYCLE, "2025"), "champion")
+    assert value(same, "baseline.lineage.emissions_kg") == 1.0
