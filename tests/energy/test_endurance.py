@@ -3,84 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
-import random
-import time
 from pathlib import Path
 
 import pytest
 
-from mlflow_carbon.energy.attribution import Attributed, CpuShare
-from mlflow_carbon.energy.ledger import RunEnergy
 from mlflow_carbon.energy.nvml import Nvml
-from mlflow_carbon.energy.rapl import RaplZone, find_zones
-from tests.fakes.gpus import Gpu, Rig, nvidia_gpu
-from tests.fakes.powercap import Powercap
-from tests.fakes.simulate import Window, simulate
-
-RUNS, AT_ONCE = 10_000, 100
-
-
-class ThisProcess:
-    """A process tree of one, which costs nothing to ask."""
-
-    def cpu_s(self) -> float:
-        return time.process_time()
-
-    def memory_bytes(self) -> tuple[float, float]:
-        return 0.0, 0.0
-
-    def members(self) -> frozenset[int]:
-        return frozenset({os.getpid()})
-
-
-def is_sound(account: RunEnergy) -> bool:
-    """Ordered, finite, covered between 0 and 1, and what has no figure has a reason."""
-    return all(
-        0 <= part.attributed_j.low <= part.attributed_j.high < float("inf")
-        and part.attributed_j.high > 0
-        and 0 <= part.coverage <= 1
-        for part in account.components
-    ) and all(missing.reason for missing in account.unmeasured)
+from tests.fakes.faults import faulty_runs, is_sound
+from tests.fakes.gpus import Rig
 
 
 def test_ten_thousand_runs_under_faults_end_in_a_labelled_figure(
     rig: Rig, nvml: Nvml, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)
-    chance = random.Random(3)
-    tree = Powercap(tmp_path)
-    path = tree.zone("intel-rapl:0", "package-0", lambda t: 120 * t, range_uj=5_000_000)
-    (zone,) = find_zones(tree.folder)
-    contents = ["", "garbage", "-5", "99999999999999999999", "0", "\x00\x00"]
-
-    def set_time(t: float) -> None:
-        rig.set(t)
-        if chance.random() < 0.1:
-            (path / "energy_uj").write_text(chance.choice(contents))
-        else:
-            tree.write(t)
-
-    for _ in range(RUNS // AT_ONCE):
-        gpus = [Gpu(uuid=f"GPU-{n}", counter=chance.random() < 0.6) for n in range(2)]
-        faults = [
-            f"fault {chance.randrange(2)} {kind} {at_s} {at_s + chance.uniform(0, 2)} 9e5"
-            for kind in ("denied", "lost", "reset", "jump", "stuck", "nopower")
-            for at_s in (chance.uniform(1, 3),)
-        ]
-        rig.play(gpus, *faults)
-        set_time(0.5)
-        tree.write(0.5)
-        gauges = [nvidia_gpu(nvml, gpu.uuid, rig.clock) for gpu in gpus]
-        package = RaplZone(zone, clock=rig.clock)
-        meters = [*gauges, Attributed(package, CpuShare(ThisProcess()))]
-        windows = {}
-        for n in range(AT_ONCE):
-            start_s = chance.uniform(1, 2)
-            parent = str(chance.randrange(n)) if n and chance.random() < 0.3 else None
-            windows[str(n)] = Window(start_s, start_s + 10 ** chance.uniform(-2.5, -0.3), parent)
-        accounts = simulate(meters, windows, set_time)
-        package.close()
-        assert len(accounts) == AT_ONCE
-        unsound = [account for account in accounts.values() if not is_sound(account)]
-        assert not unsound, (faults, unsound[0])
+    sound = [is_sound(run) for run in faulty_runs(rig, nvml, tmp_path, runs=10_000, seed=3)]
+    assert (len(sound), sound.count(False)) == (10_000, 0)
