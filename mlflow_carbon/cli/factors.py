@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -122,3 +122,61 @@ def _show_sources(as_json: bool) -> None:
         click.echo(
             f"{entry['table']}: {entry['title']}\n    {entry['attribution']} [{entry['license']}]"
         )
+
+
+@command.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--place", help="With the yearly factor of this place: FR, US-CA, aws/eu-west-3.")
+@click.option("--hourly", type=click.Path(path_type=Path), help="With a CSV: hour, g_per_kwh.")
+@click.option("--store", metavar="URI", help="Tracking store; default: as MLflow is set.")
+@click.option("--json", "as_json", is_flag=True, help="For a program to read.")
+def recompute(
+    run_id: str, place: str | None, hourly: Path | None, store: str | None, as_json: bool
+) -> None:
+    """Show the emissions of a finished RUN with other factors. Changes nothing on the run."""
+    from mlflow_carbon.carbon.emissions import emissions_g
+    from mlflow_carbon.carbon.recompute import (
+        energy_of,
+        hourly_emissions_g,
+        hourly_table,
+        hours_of,
+    )
+
+    if (place is None) == (hourly is None):
+        raise DataError("Give either --place or --hourly.")
+    documents = _evidence(run_id, store)
+    if hourly is not None:
+        factors = hourly_table(hourly)
+        hours = [hour for document in documents for hour in hours_of(document)]
+        found = {"mid": hourly_emissions_g(hours, factors)}
+        told = f"{len(hours)} hours with the factors of {hourly}"
+    else:
+        factor = _factor(place)
+        parts = [emissions_g(energy_of(document), factor) for document in documents]
+        total = sum(parts[1:], start=parts[0])
+        found = {"low": total.low, "mid": total.mid, "high": total.high}
+        told = f"{factor.g_per_kwh.mid:g} gCO2e/kWh, {factor.basis_text}, {factor.year}, {factor.title}"
+    if as_json:
+        click.echo(json.dumps({"run_id": run_id, "emissions_g": found, "factors": told}, indent=2))
+        return
+    spread = f" (from {found['low']:.6g} to {found['high']:.6g})" if "low" in found else ""
+    click.echo(f"{found['mid']:.6g} g CO2e{spread}: {told}")
+
+
+def _evidence(run_id: str, store: str | None) -> list[dict[str, Any]]:
+    """The evidence documents of all sessions of a run."""
+    import re
+    import tempfile
+
+    from mlflow_carbon.cli._registry import mlflow_errors, open_client
+
+    client = open_client(store, None)
+    found = []
+    with mlflow_errors(f"run {run_id}"), tempfile.TemporaryDirectory() as scratch:
+        for item in client.list_artifacts(run_id, "mlflow_carbon"):
+            if re.fullmatch(r"mlflow_carbon/evidence(\.\d+)?\.json", item.path):
+                content = Path(client.download_artifacts(run_id, item.path, scratch)).read_bytes()
+                found.append(json.loads(content))
+    if not found:
+        raise DataError(f"run {run_id} has no evidence on record.")
+    return found

@@ -15,6 +15,8 @@ from mlflow import MlflowClient
 import mlflow_carbon
 from mlflow_carbon.carbon.hourly import hour_of
 from mlflow_carbon.cli.doctor import command as doctor
+from mlflow_carbon.cli.factors import command as factors
+from mlflow_carbon.errors import DataError
 from mlflow_carbon.schema import Artifact, Metric, Tag
 from tests.carbon.grid_server import KEY, electricity_maps, serving
 from tests.tracking.conftest import burn, our_tags, ours
@@ -31,14 +33,31 @@ def evidence_of(client: MlflowClient, run_id: str, folder: Path) -> Any:
     return json.loads(Path(path).read_bytes())
 
 
+def recomputed(run_id: str, store_uri: str, *arguments: str) -> dict[str, float]:
+    asked = ["recompute", run_id, "--store", store_uri, "--json", *arguments]
+    output = CliRunner().invoke(factors, asked, catch_exceptions=False).stdout
+    found: dict[str, float] = json.loads(output)["emissions_g"]
+    return found
+
+
 def test_the_joules_of_each_hour_are_kept_so_that_hourly_factors_can_be_applied_later(
-    measuring: MlflowClient, tmp_path: Path
+    measuring: MlflowClient, store_uri: str, tmp_path: Path
 ) -> None:
     run_id = worked("hours")
     energy = evidence_of(measuring, run_id, tmp_path)["energy"]
     assert sum(joules for _, joules in energy["hours"]) == pytest.approx(
         energy["attributed_j"]["mid"]
     )
+    table = tmp_path / "hours.csv"
+    rows = [f"{start},1000" for start, _ in energy["hours"]]
+    table.write_text("\n".join(["hour,g_per_kwh", *rows]))
+    said = recomputed(run_id, store_uri, "--hourly", str(table))
+    assert said["mid"] == pytest.approx(energy["attributed_j"]["mid"] / 3600)
+    assert recomputed(run_id, store_uri, "--place", "FR")["mid"] == pytest.approx(
+        ours(measuring.get_run(run_id))[Metric.EMISSIONS_KG] * 1000
+    )
+    neither = CliRunner().invoke(factors, ["recompute", run_id, "--store", store_uri])
+    assert isinstance(neither.exception, DataError)
     tags = our_tags(measuring.get_run(run_id))
     assert tags[Tag.FACTOR_SOURCE] == "Ember 2026 via Our World in Data"
     assert Metric.MARKET_EMISSIONS_KG not in ours(measuring.get_run(run_id))
