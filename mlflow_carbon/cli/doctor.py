@@ -64,9 +64,16 @@ def _recording(current: settings.Settings) -> Iterator[Check]:
 def _settings() -> Iterator[Check]:
     for told in settings.explain():
         if told.source != "default":
-            yield Check(f"setting {told.name}", "ok", f"{told.value} ({told.source})")
+            yield Check(f"setting {told.name}", "ok", f"{_shown(told)} ({told.source})")
     for name, hint in settings.unknown_variables().items():
         yield Check("setting", "note", f"{name} sets nothing", hint or "unset it")
+
+
+def _shown(told: settings.Explained) -> object:
+    """The value; of a command line only its program, as arguments may hold a password."""
+    if told.name == "wall_power_command":
+        return f"{str(told.value).split(maxsplit=1)[0]} ..."
+    return told.value
 
 
 def _meters(current: settings.Settings) -> Iterator[Check]:
