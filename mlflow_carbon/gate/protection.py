@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -42,11 +43,14 @@ class Protection:
 
 
 def _any(patterns: tuple[str, ...], name: str) -> bool:
-    return any(re.fullmatch(_regex(pattern), plain(name)) for pattern in patterns)
+    return bool(patterns) and _regex(patterns).fullmatch(plain(name)) is not None
 
 
-def _regex(pattern: str) -> str:
-    return ".*".join(re.escape(part) for part in plain(pattern).split("*"))
+@functools.cache
+def _regex(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    """One expression for all patterns; every call of the registry comes by here."""
+    each = (".*".join(map(re.escape, plain(pattern).split("*"))) for pattern in patterns)
+    return re.compile("|".join(each))
 
 
 def of(gate: Gate) -> Protection:

@@ -31,13 +31,12 @@ class GateMixin:
     def set_registered_model_alias(self, name: str, alias: str, version: Any) -> Any:
         """Gated when the alias is protected."""
         store: Any = super()
+        if not self.mlflow_carbon_keeper.protection.covers_alias(alias):
+            return store.set_registered_model_alias(name, alias, version)
+        before = store.get_registered_model(name).aliases.get(alias)
 
         def write() -> Any:
             return store.set_registered_model_alias(name, alias, version)
-
-        if not self.mlflow_carbon_keeper.protection.covers_alias(alias):
-            return write()
-        before = store.get_registered_model(name).aliases.get(alias)
 
         def undo(_: Any) -> None:
             if before is None:

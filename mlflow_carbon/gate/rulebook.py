@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from mlflow_carbon.errors import CarbonError
 from mlflow_carbon.gate import protection
@@ -62,7 +62,7 @@ def _mark(rulebook: Rulebook) -> tuple[int, ...]:
     if rulebook.pack is None:
         return ()
     try:
-        stat = Path(rulebook.pack.file).stat()
+        stat = os.stat(rulebook.pack.file)  # noqa: PTH116 - a third of the cost of pathlib, at every call
     except OSError:
         return ()
     return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
