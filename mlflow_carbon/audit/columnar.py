@@ -60,7 +60,6 @@ def suits(store: Store, request: AuditRequest) -> TypeGuard[TableStore]:
 
     Raises:
         StoreError: it was asked for and cannot be.
-        NotInSqlError: the filter asks for what the database cannot do.
     """
     query = request.query
     possible = isinstance(store, TableStore) and not (query.models and not query.narrows_runs)
@@ -81,7 +80,7 @@ def _count(request: AuditRequest, store: TableStore) -> int:
     rows = rows_of(
         store.source,
         "SELECT count(*) AS n FROM (SELECT 1 FROM runs"
-        f" WHERE experiment_id IN ({holes}){where.sql} LIMIT {MANY_RUNS}) AS some",
+        f" WHERE experiment_id IN ({holes}){where.sql} LIMIT {MANY_RUNS}) AS first",
         [*ids, *where.values],
     )
     return int(rows[0]["n"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version as installed_version
 
@@ -11,6 +11,7 @@ from mlflow_carbon.audit import columnar
 from mlflow_carbon.audit.account import dataset_register, energy_account
 from mlflow_carbon.audit.assess import assess_subject, attestations, rank, summarize, tally
 from mlflow_carbon.audit.finding import Finding
+from mlflow_carbon.audit.power import power_curves
 from mlflow_carbon.audit.seals import Comparisons
 from mlflow_carbon.audit.select import (
     AuditRequest,
@@ -22,7 +23,6 @@ from mlflow_carbon.audit.select import (
 )
 from mlflow_carbon.audit.summary import Audit, Selection
 from mlflow_carbon.audit.waivers import without_effect
-from mlflow_carbon.evidence.filters import NotInSqlError
 from mlflow_carbon.evidence.model import Evidence
 from mlflow_carbon.evidence.query import Store
 from mlflow_carbon.evidence.relational import TableStore
@@ -47,16 +47,19 @@ def run_audit(
     """
     store = open_store(request.store, through_mlflow=request.engine == "plain")
     try:
-        if columnar.suits(store, request):
-            audit = columnar.audit_in_columns(request, store, as_of, progress)
-            if audit is not None:
-                return audit
-        return _run_by_run(request, store, as_of, progress)
-    except NotInSqlError:
-        return _run_by_run(request, open_store(request.store, through_mlflow=True), as_of, progress)
+        audit = _audit(request, store, as_of, progress)
+        return replace(audit, power=power_curves(audit.energy.rows, store.series))
     finally:
         if isinstance(store, TableStore):
             store.close()
+
+
+def _audit(request: AuditRequest, store: Store, as_of: datetime, progress: Progress) -> Audit:
+    if columnar.suits(store, request):
+        audit = columnar.audit_in_columns(request, store, as_of, progress)
+        if audit is not None:
+            return audit
+    return _run_by_run(request, store, as_of, progress)
 
 
 def _run_by_run(request: AuditRequest, store: Store, as_of: datetime, progress: Progress) -> Audit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import mlflow_carbon
 from mlflow_carbon.audit.baseline import Earlier, Past, compare, read_report
 from mlflow_carbon.audit.summary import Audit
 from mlflow_carbon.errors import DataError, StoreError
-from mlflow_carbon.policy.model import State
+from mlflow_carbon.policy.model import Pack, State
 from mlflow_carbon.units import G_PER_KG, kwh
 
 if TYPE_CHECKING:
@@ -20,11 +21,29 @@ if TYPE_CHECKING:
 LAST = "last"
 
 
-def key_of(audit: Audit, query: object) -> str:
-    """What the audit asked: the same policies of the same selection."""
+def key_of(packs: Sequence[Pack], query: object) -> str:
+    """What an audit asks: the same policies of the same selection."""
     from mlflow_carbon.evidence.history import audit_key
 
-    return audit_key([sorted(pack.id for pack in audit.packs), str(query)])
+    return audit_key([sorted(pack.id for pack in packs), str(query)])
+
+
+def last_moment(store: str, question: str) -> datetime:
+    """The moment of the last audit on record that asked the same (``key_of``).
+
+    Raises:
+        StoreError: there is none.
+    """
+    from mlflow_carbon.evidence.history import History
+
+    history = History(store)
+    past = history.past(question)
+    if not past:
+        raise StoreError(
+            f"{history.shown}: no earlier audit with these policies and this selection is on record. "
+            "Make the first one with --record and without --since."
+        )
+    return past[-1].as_of
 
 
 def compared(audit: Audit, given: str, key: str, store: str) -> Audit:

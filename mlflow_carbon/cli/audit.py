@@ -6,8 +6,9 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, time, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +16,15 @@ from typing import TYPE_CHECKING
 import click
 
 from mlflow_carbon.cli._integrity import attestations, seal_check, sign
+from mlflow_carbon.cli._pades import pdf_signer, pdf_signing
 from mlflow_carbon.cli.keys import signing_key
 from mlflow_carbon.errors import OutputError
 
 if TYPE_CHECKING:
     from mlflow_carbon.audit.select import Progress
     from mlflow_carbon.audit.summary import Audit
+    from mlflow_carbon.evidence.query import Query
+    from mlflow_carbon.policy.model import Pack
 
 FORMATS = ("pdf", "html", "json", "csv", "parquet", "sarif", "junit", "oscal", "markdown")
 """As ``report.write`` has them; written out so that ``--help`` loads no renderer."""
@@ -49,6 +53,12 @@ def _moment(context: click.Context, parameter: click.Parameter, text: str | None
     """A date means the end of that day; without a time zone it is UTC."""
     if text is None:
         return datetime.now(timezone.utc).replace(microsecond=0)
+    return _end_of(text, context, parameter)
+
+
+def _end_of(
+    text: str, context: click.Context | None = None, parameter: click.Parameter | None = None
+) -> datetime:
     try:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
@@ -64,6 +74,9 @@ def _moment(context: click.Context, parameter: click.Parameter, text: str | None
 @click.option("--policy", "policies", multiple=True, default=("baseline",), show_default=True, help="Name of a shipped pack or a policy file; repeatable.")  # fmt: skip
 @click.option("--experiment", "experiments", multiple=True, help="Only this experiment (name or id); repeatable.")  # fmt: skip
 @click.option("--filter", "filter_", default="", help="Only runs that match this filter, in MLflow's syntax.")  # fmt: skip
+@click.option("--since", metavar="DATE", help="Only runs that began then or later (UTC), or since the `last` audit on record.")  # fmt: skip
+@click.option("--until", metavar="DATE", help="Only runs that began until then (UTC; a date means its end).")  # fmt: skip
+@click.option("--workspace", default="", help="The workspace to read, where the store is divided into some.")  # fmt: skip
 @click.option("--model", "models", multiple=True, help="Only this registered model; alone, with the runs behind it; repeatable.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default=Path("carbon-audit"), show_default=True, help="Folder for the report.")  # fmt: skip
 @click.option("--format", "formats", default=REPORT_FORMATS, show_default=True, callback=chosen_formats, help="Report formats with commas between: pdf, html, json, csv, parquet, sarif, junit, oscal, markdown.")  # fmt: skip
@@ -79,6 +92,9 @@ def _moment(context: click.Context, parameter: click.Parameter, text: str | None
 @click.option("--fail-on", type=click.Choice(SEVERITIES), default="low", show_default=True, help="Exit with 1 only when a rule of this severity or worse failed.")  # fmt: skip
 @click.option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="columns: straight from the database, for very many runs; plain: through MLflow. The answers are the same.")  # fmt: skip
 @click.option("--memory", type=click.IntRange(min=128), default=1024, show_default=True, metavar="MB", help="What the columns may take before they go to disk.")  # fmt: skip
+@click.option("--jobs", type=click.IntRange(min=0), default=0, help="Threads; default: one for each processor.")  # fmt: skip
+@click.option("--all-findings", "findings_file", type=click.Path(path_type=Path, dir_okay=False), help="Write every answer of an audit in columns to this Parquet file too.")  # fmt: skip
+@pdf_signing
 def command(
     store: str,
     policies: tuple[str, ...],
@@ -93,24 +109,21 @@ def command(
         formats = (*formats, "json")  # what the next audit compares with
     from mlflow_carbon.audit.run import run_audit  # imports MLflow: some seconds
     from mlflow_carbon.audit.select import AuditRequest
-    from mlflow_carbon.cli._history import compared, key_of, record
+    from mlflow_carbon.cli._history import compared, record
     from mlflow_carbon.cli._summary import print_summary
-    from mlflow_carbon.evidence.store import Query
     from mlflow_carbon.policy.load import load_pack
     from mlflow_carbon.report.look import Look, load_look
     from mlflow_carbon.report.pango import pango_problem
     from mlflow_carbon.report.write import write_reports
 
     key = signing_key(str(rest["key"])) if rest["key"] else None  # before the work, not after it
+    sign_pdf = pdf_signer(rest)
     ledger = rest["ledger"] if isinstance(rest["ledger"], Path) else None
     look_file = rest["look_file"]
     look = load_look(look_file) if isinstance(look_file, Path) else Look()
     packs = tuple(load_pack(policy) for policy in policies)
-    query = Query(
-        experiments=_texts(rest["experiments"]),
-        filter=str(rest["filter_"]),
-        models=_texts(rest["models"]),
-    )
+    query, question = _queries(rest, store, packs)
+    findings_file = rest["findings_file"]
     request = AuditRequest(
         store=store,
         packs=packs,
@@ -120,17 +133,18 @@ def command(
         ),
         engine=str(rest["engine"]),
         memory_mb=int(str(rest["memory"])),
+        jobs=int(str(rest["jobs"])),
+        findings_file=findings_file if isinstance(findings_file, Path) else None,
         attestations=attestations(_paths(rest["attested"])),
         seals=seal_check(store, ledger) if rest["with_seals"] or ledger else None,
     )
     with _shown_progress() as progress:
         audit = run_audit(request, as_of, progress)
-        question = key_of(audit, query)
         if rest["compare"]:
             audit = compared(audit, str(rest["compare"]), question, store)
         progress("Writing the report", 0, None)
         with whole_or_nothing(out) as partial:
-            written = write_reports(audit, partial, formats, look=look)
+            written = write_reports(audit, partial, formats, look=look, sign_pdf=sign_pdf)
             if key is not None:
                 written |= {"signature": sign(audit, written, key, partial)}
     files = {name: out / path.name for name, path in written.items()}
@@ -140,6 +154,45 @@ def command(
     if "pdf" in formats and "pdf" not in written:
         click.echo(f"No PDF: {pango_problem()}", err=True)
     sys.exit(exit_code(audit, strict=bool(rest["strict"]), fail_on=str(rest["fail_on"])))
+
+
+def _queries(rest: Mapping[str, object], store: str, packs: tuple[Pack, ...]) -> tuple[Query, str]:
+    """What to read, and the key of audits that ask the same.
+
+    Raises:
+        StoreError: ``--since last``, and no audit is on record.
+    """
+    from mlflow_carbon.cli._history import LAST, key_of, last_moment
+    from mlflow_carbon.evidence.query import Query
+
+    asked = Query(
+        experiments=_texts(rest["experiments"]),
+        filter=str(rest["filter_"]),
+        models=_texts(rest["models"]),
+        until=_until(rest["until"]),
+        workspace=str(rest["workspace"]),
+    )
+    if rest["since"] != LAST:
+        query = replace(asked, since=_since(rest["since"]))
+        return query, key_of(packs, query)
+    if rest["compare"]:
+        hint = "--since last reads a part of the runs; --compare needs all of them."
+        raise click.UsageError(hint)
+    question = key_of(packs, asked)
+    return replace(asked, since=last_moment(store, question)), question
+
+
+def _until(text: object) -> datetime | None:
+    return None if text is None else _end_of(str(text))
+
+
+def _since(text: object) -> datetime | None:
+    """A date means its beginning."""
+    if text is None:
+        return None
+    moment = _end_of(str(text))
+    whole_day = "T" not in str(text) and " " not in str(text)
+    return moment.replace(hour=0, minute=0, second=0) if whole_day else moment
 
 
 def _texts(values: object) -> tuple[str, ...]:
@@ -206,6 +259,9 @@ def _repeat(
         for name in query.experiments:
             words += ["--experiment", name]
         words += ["--filter", query.filter] if query.filter else []
+        words += ["--since", query.since.isoformat()] if query.since else []
+        words += ["--until", query.until.isoformat()] if query.until else []
+        words += ["--workspace", query.workspace] if query.workspace else []
         for name in query.models:
             words += ["--model", name]
     return shlex.join([*words, "--as-of", as_of.isoformat(), *flags])

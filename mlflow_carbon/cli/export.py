@@ -176,3 +176,39 @@ def _hardware(given: dict[str, Any]) -> Any:
     return formula.Hardware(
         embodied_g=total, lifetime_s=lifetime_s, share=given["share"], source=source
     )
+
+
+@command.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--store", required=True, envvar="MLFLOW_TRACKING_URI", help="SQLite or PostgreSQL.")
+@click.option("--experiment", "experiments", multiple=True, help="Only this one; repeatable.")
+@click.option("--filter", "filter_", default="", help="Only these runs, in MLflow's syntax.")
+@click.option("--workspace", default="", help="The workspace the experiments are in.")
+def evidence(
+    folder: Path, store: str, experiments: tuple[str, ...], filter_: str, workspace: str
+) -> None:
+    """All that an audit reads, as Parquet files in a new FOLDER: audit it with --store FOLDER."""
+    from mlflow_carbon.errors import StoreError
+    from mlflow_carbon.evidence.filters import Where
+    from mlflow_carbon.evidence.query import Query
+    from mlflow_carbon.evidence.relational import TableStore
+    from mlflow_carbon.evidence.snapshot import write_snapshot
+    from mlflow_carbon.evidence.store import open_store
+
+    opened = open_store(store)
+    if not isinstance(opened, TableStore):
+        raise StoreError(
+            f"{opened.shown}: a snapshot is made from the SQLite or PostgreSQL database itself, not through "
+            "its server. Ask who runs the server to make it."
+        )
+    query = Query(experiments=experiments, filter=filter_, workspace=workspace)
+    try:
+        ids = list(map(int, opened.experiments(query))) if experiments else []
+        where = opened.where(query)
+        among = f" AND experiment_id IN ({', '.join('?' * len(ids))})" if ids else ""
+        chosen = Where(among + where.sql, (*ids, *where.values))
+        about = {"experiments": list(experiments), "filter": filter_, "workspace": workspace}
+        digest = write_snapshot(opened.source, chosen, folder, datetime.now(timezone.utc), about)
+    finally:
+        opened.close()
+    click.echo(f"Wrote {folder}. Keep this apart from it: SHA256SUMS has sha256 {digest}")

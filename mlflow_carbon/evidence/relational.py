@@ -65,7 +65,7 @@ class TableStore:
 
     def where(self, query: Query) -> Where:
         """The runs of a query as a condition on MLflow's table ``runs``."""
-        return runs_where(query, self.source.is_sqlite)
+        return runs_where(query)
 
     def runs(self, query: Query) -> Iterator[Evidence]:
         """Every run that is not deleted, with its datasets as members."""
@@ -102,6 +102,15 @@ class TableStore:
                 {str(number): numbers[number] for number in sorted(numbers)},
                 model.aliases,
             )
+
+    def series(self, run_id: str, metric: str) -> list[tuple[int, float]]:
+        """(Unix milliseconds, value) of every entry of a run's metric; empty where there is none."""
+        rows = self._rows(
+            "SELECT timestamp AS at_ms, value FROM metrics WHERE run_uuid = ? AND key = ?",
+            run_id,
+            metric,
+        )
+        return [(int(row["at_ms"]), float(row["value"])) for row in rows]
 
     def version(self, name: str, version: str) -> Evidence:
         """One model version with its lineage."""

@@ -11,7 +11,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
+from mlflow_carbon.errors import StoreError
 from mlflow_carbon.evidence.address import probe, redacted
 from mlflow_carbon.evidence.model import Evidence, Fact
 from mlflow_carbon.evidence.query import Query, RegisteredModel, Store
@@ -35,8 +37,17 @@ def open_store(uri: str, *, through_mlflow: bool = False) -> Store:
     Raises:
         StoreError: there is none, it cannot be reached, or opening it would change it.
     """
+    from mlflow_carbon.evidence.snapshot import Snapshot, is_snapshot
     from mlflow_carbon.evidence.sql import Database, can_read
 
+    if is_snapshot(uri):
+        from mlflow_carbon.evidence.relational import TableStore
+
+        if through_mlflow:
+            raise StoreError(
+                f"{uri}: is a snapshot, which MLflow does not read. Leave --engine out."
+            )
+        return TableStore(Snapshot(Path(uri)))
     revision = probe(uri)
     tables = can_read(uri) and not through_mlflow
     if tables and revision in READABLE:

@@ -1,0 +1,168 @@
+"""One seeded store read in every way there is: the same runs, the same answers, the same account."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from mlflow import MlflowClient
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+from mlflow_carbon.audit.run import run_audit
+from mlflow_carbon.audit.select import AuditRequest
+from mlflow_carbon.audit.summary import Audit
+from mlflow_carbon.cli.export import command as export
+from mlflow_carbon.errors import OutputError, StoreError
+from mlflow_carbon.evidence.model import Evidence
+from mlflow_carbon.evidence.query import Query
+from mlflow_carbon.evidence.snapshot import SUMS
+from mlflow_carbon.evidence.store import open_store
+from mlflow_carbon.policy.load import load_pack
+from tests.audit.test_assess import LATER
+from tests.evidence.conftest import Seeded, seed
+
+PACKS = tuple(load_pack(name) for name in ("baseline", "promotion-gate"))
+FILTERS = (
+    "metrics.auc > 0.5",
+    "metrics.odd != 3",
+    "metrics.odd > 1",
+    "tags.`mlflow_carbon.tree` = 'inclusive' and attributes.status = 'FINISHED'",
+    "attributes.run_name LIKE 'ev%'",
+    "attributes.run_name LIKE 'EV%'",
+    "attributes.run_name ILIKE 'EV%'",
+    "attributes.start_time >= 1010000 and attributes.start_time < 2000000",
+    "params.`a/b c.d` LIKE 'xx%'",
+    "datasets.name = 'loans'",
+    "datasets.context = 'testing'",
+)
+
+
+def snapshot(uri: str, folder: Path, *more: str) -> str:
+    made = CliRunner().invoke(export, ["evidence", str(folder), "--store", uri, *more])
+    if made.exception:
+        raise made.exception
+    return str(folder)
+
+
+def audited(uri: str, engine: str = "auto", query: Query | None = None) -> Audit:
+    request = AuditRequest(store=uri, packs=PACKS, query=query or Query(), engine=engine)
+    made = run_audit(request, LATER)
+    rows = tuple(sorted(made.energy.rows, key=lambda row: row.run_id))
+    return replace(
+        made,
+        energy=replace(made.energy, rows=rows),
+        selection=replace(made.selection, store=""),
+    )
+
+
+def ids(runs: Iterator[Evidence]) -> list[str]:
+    return sorted(run.subject.key for run in runs)
+
+
+def test_database_server_and_snapshot_give_one_answer(
+    sqlite_store: Seeded, server: str, tmp_path: Path
+) -> None:
+    taken = snapshot(sqlite_store.uri, tmp_path / "taken")
+    through_mlflow = audited(sqlite_store.uri, "plain")
+    assert audited(sqlite_store.uri) == through_mlflow
+    assert audited(sqlite_store.uri, "columns") == through_mlflow
+    assert audited(server) == through_mlflow
+    assert audited(taken) == through_mlflow
+    assert audited(taken, "columns") == through_mlflow
+
+
+def test_postgresql_and_its_snapshot_give_one_answer(postgres_uri: str, tmp_path: Path) -> None:
+    SqlAlchemyStore(postgres_uri, "/tmp/none")
+    seed(postgres_uri)
+    through_mlflow = audited(postgres_uri, "plain")
+    assert audited(postgres_uri) == through_mlflow
+    assert audited(snapshot(postgres_uri, tmp_path / "taken"), "columns") == through_mlflow
+    store = open_store(postgres_uri)
+    by_mlflow = open_store(postgres_uri, through_mlflow=True)
+    for text in FILTERS:
+        assert ids(store.runs(Query(filter=text))) == ids(by_mlflow.runs(Query(filter=text))), text
+
+
+@pytest.mark.parametrize("text", FILTERS)
+def test_a_filter_means_what_it_means_in_mlflow(sqlite_store: Seeded, text: str) -> None:
+    query = Query(filter=text)
+    by_mlflow = ids(open_store(sqlite_store.uri, through_mlflow=True).runs(query))
+    found = audited(sqlite_store.uri, query=query) if by_mlflow else None
+    if found is None:
+        with pytest.raises(StoreError, match="has no runs"):
+            audited(sqlite_store.uri, query=query)
+        return
+    assert found.selection.filter == text
+    assert found.selection.runs_selected == len(by_mlflow)
+    assert found == audited(sqlite_store.uri, "plain", query)
+
+
+def test_since_and_until_select_by_the_beginning_of_the_run(sqlite_store: Seeded) -> None:
+    query = Query(
+        since=datetime.fromtimestamp(1010, timezone.utc),
+        until=datetime.fromtimestamp(2000, timezone.utc),
+    )
+    found = audited(sqlite_store.uri, "columns", query)
+    assert found.selection.runs_selected == 3
+    assert found == audited(sqlite_store.uri, "plain", query)
+
+
+def test_a_filter_that_mlflow_does_not_understand_is_told(sqlite_store: Seeded) -> None:
+    with pytest.raises(StoreError, match=r"--filter 'metrics\.auc !'"):
+        audited(sqlite_store.uri, query=Query(filter="metrics.auc !"))
+    with pytest.raises(StoreError, match="Invalid comparator 'RLIKE'"):
+        audited(sqlite_store.uri, query=Query(filter="attributes.run_name RLIKE '^e'"))
+
+
+def test_a_snapshot_holds_the_runs_asked_for_and_no_others(
+    sqlite_store: Seeded, tmp_path: Path
+) -> None:
+    taken = snapshot(sqlite_store.uri, tmp_path / "taken", "--filter", "metrics.auc > 0.5")
+    runs = {run.subject.key: run for run in open_store(taken).runs(Query())}
+    assert set(runs) == {sqlite_store.parent, sqlite_store.evaluation}
+    assert runs[sqlite_store.parent].facts["param.a/b c.d"].value == "x" * 6000
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda folder: (folder / "runs" / "part-00000.parquet").write_bytes(b"x"), "was changed"),
+        (lambda folder: shutil.rmtree(folder / "tags"), "not there any more"),
+        (lambda folder: (folder / "runs" / "part-00001.parquet").write_bytes(b"x"), "was added"),
+        (lambda folder: (folder / SUMS).write_text(""), "was added"),
+    ],
+)
+def test_a_snapshot_that_is_not_as_it_was_made_is_refused(
+    sqlite_store: Seeded, tmp_path: Path, spoil: object, told: str
+) -> None:
+    folder = Path(snapshot(sqlite_store.uri, tmp_path / "taken"))
+    assert callable(spoil)
+    spoil(folder)
+    with pytest.raises(StoreError, match=told):
+        open_store(str(folder))
+
+
+def test_a_snapshot_is_never_written_over_something(sqlite_store: Seeded, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="is there already"):
+        snapshot(sqlite_store.uri, tmp_path)
+
+
+def test_workspaces_are_never_mixed(sqlite_copy: Path) -> None:
+    import sqlite3
+
+    uri = f"sqlite:///{sqlite_copy}"
+    MlflowClient(uri, uri).create_experiment("elsewhere")
+    with sqlite3.connect(sqlite_copy) as connection:
+        connection.execute("UPDATE experiments SET workspace = 'lab' WHERE name = 'elsewhere'")
+    connection.close()
+    with pytest.raises(StoreError, match="workspaces default, lab"):
+        open_store(uri).experiments(Query())
+    assert list(open_store(uri).experiments(Query(workspace="lab")).values()) == ["elsewhere"]
+    assert "elsewhere" not in open_store(uri).experiments(Query(workspace="default")).values()
+    with pytest.raises(StoreError, match="nothing is in workspace 'x'"):
+        open_store(uri).experiments(Query(workspace="x"))
