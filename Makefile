@@ -1,6 +1,6 @@
 # `make demo` shows the whole product; `make test` passes the tests. Both set up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help setup pango compiler browser demo test test-mlflow test-frameworks test-spark check format examples bench bench-audit wheel wheel-check clean
+.PHONY: help setup pango compiler browser demo test test-mlflow test-frameworks test-spark check format examples fuzz bench bench-audit wheel wheel-check clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -48,6 +48,9 @@ format: $(READY) ## Format the code
 
 examples: $(READY) pango ## Run every example
 	$(BIN)/pytest tests/e2e
+
+fuzz: $(READY) ## Fuzz the policy loader and the expressions with atheris (FUZZ_SECONDS=300)
+	$(BIN)/uv run --frozen --no-sync --with 'atheris>=3' python tests/fuzz/fuzz_policy.py .fuzz -max_total_time=$(or $(FUZZ_SECONDS),300) -max_len=4000 -timeout=10
 
 bench: $(READY) ## Run the benchmarks (minutes)
 	for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done

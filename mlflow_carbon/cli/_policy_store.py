@@ -8,15 +8,18 @@ from datetime import datetime
 
 import click
 
-from mlflow_carbon.audit.assess import assess_subject
+from mlflow_carbon.audit.run import run_audit
+from mlflow_carbon.audit.select import AuditRequest
 from mlflow_carbon.errors import StoreError
-from mlflow_carbon.evidence.pairs import pair_evidence
 from mlflow_carbon.evidence.model import Evidence, SubjectKind
-from mlflow_carbon.evidence.store import Query, Store, has_ended, open_store, with_other_digests
+from mlflow_carbon.evidence.pairs import pair_evidence
+from mlflow_carbon.evidence.store import Query, Store, open_store
 from mlflow_carbon.policy.about import pack_evidence
 from mlflow_carbon.policy.difference import Verdicts
-from mlflow_carbon.policy.model import Pack, Rule, State
+from mlflow_carbon.policy.model import Pack, Rule
 
+LISTED = 20_000
+"""Answers of each audit that are compared one by one; of more, the counts are."""
 _RUN_ID = re.compile(r"[0-9a-zA-Z_-]{1,64}")
 _VERSION = re.compile(r"(?:models:/)?(?P<name>[^@]+)/(?P<version>\d+)")
 
@@ -75,36 +78,21 @@ def _version(store: Store, rule: Rule, what: str) -> Evidence:
 
 
 def verdicts(pack: Pack, store: str, as_of: datetime) -> Verdicts:
-    """The states an audit with this pack alone would report.
+    """What an audit with this pack alone answers, by the engine that the audit would take.
 
     Raises:
         StoreError: the store cannot be read.
     """
-    states: dict[tuple[str, str], State] = {}
-    for evidence in _everything(open_store(store), pack, as_of):
-        about = evidence.subject
-        for finding in assess_subject(pack, evidence, as_of):
-            states[finding.rule_id, f"{about.kind.value} {about.label} ({about.key})"] = (
-                finding.state
-            )
-    return states
-
-
-def _everything(store: Store, pack: Pack, as_of: datetime) -> Iterator[Evidence]:
-    """Every subject in the store, and the pack itself."""
-    yield pack_evidence(pack, as_of)
-    ended = [run for run in store.runs(Query()) if has_ended(run, as_of)]
-    for run in with_other_digests(ended):
-        yield run
-        yield from run.members["datasets"]
-    aliases = {rule.baseline_alias for rule in pack.rules if rule.scope is SubjectKind.PAIR}
-    for model in store.models(Query()):
-        name = model.evidence.subject.key
-        versions = {number: store.version(name, number) for number in model.versions}
-        yield model.evidence
-        yield from versions.values()
-        for alias in sorted(aliases & model.aliases.keys()):
-            baseline = model.aliases[alias]
-            for number, candidate in versions.items():
-                if number != baseline and baseline in versions:
-                    yield pair_evidence(candidate, versions[baseline], alias)
+    request = AuditRequest(store=store, packs=(pack,), listed_findings=LISTED)
+    audit = run_audit(request, as_of)
+    return Verdicts(
+        {
+            (
+                one.rule_id,
+                f"{one.subject.kind.value} {one.subject.label} ({one.subject.key})",
+            ): one.state
+            for one in audit.findings
+        },
+        {summary.rule.id: dict(summary.counts) for summary in audit.rules},
+        audit.findings_left_out,
+    )

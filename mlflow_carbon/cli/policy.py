@@ -162,22 +162,33 @@ def new(file: Path) -> None:
 @click.option("--as-of", metavar="DATE", help="As of the end of this day (UTC); default: now.")
 def diff(old: str, new: str, store: str | None, as_of: str | None) -> None:
     """Say which rules differ between the policies OLD and NEW, and which verdicts change on a store."""
-    from mlflow_carbon.policy.difference import changed_rules, changed_verdicts
+    from mlflow_carbon.policy.difference import changed_counts, changed_rules, changed_verdicts
+    from mlflow_carbon.report.shown import shown
 
     before, after = _load(old, {}), _load(new, {})
     changes = changed_rules(before, after)
     for change in changes:
         click.echo(f"{change.rule}: {change.what}")
-    click.echo(f"{len(changes)} differences in the rules")
+    click.echo(f"{_number(len(changes), 'difference')} in the rules")
     if store is None:
         return
     moment = _moment(as_of)
     from mlflow_carbon.cli._policy_store import verdicts  # imports MLflow: some seconds
 
-    changed = changed_verdicts(verdicts(before, store, moment), verdicts(after, store, moment))
-    for rule, subject, was, is_ in changed:
-        click.echo(f"{rule} on {subject}: {was} -> {is_}")
-    click.echo(f"{len(changed)} verdicts change on {len({one[1] for one in changed})} subjects")
+    was, now = verdicts(before, store, moment), verdicts(after, store, moment)
+    for rule, counted, recounted in changed_counts(was, now):
+        click.echo(f"{rule}: {counted} -> {recounted}")
+    changed = changed_verdicts(was, now)
+    for rule, subject, one, other in changed:
+        click.echo(f"{rule} on {shown(subject, 200)}: {one} -> {other}")
+    subjects = len({one[1] for one in changed})
+    click.echo(f"{_number(len(changed), 'verdict')} changed on {_number(subjects, 'subject')}")
+    if left_out := max(was.left_out, now.left_out):
+        click.echo(f"{left_out:,} more answers are in the counts only.")
+
+
+def _number(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 @command.command()

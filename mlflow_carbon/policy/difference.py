@@ -8,8 +8,16 @@ from dataclasses import dataclass
 from mlflow_carbon.policy.model import Pack, Rule, State
 from mlflow_carbon.policy.words import condition_lines
 
-Verdicts = Mapping[tuple[str, str], State]
-"""(rule id, subject kind and key) -> state."""
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What an audit answered: each subject's state as far as listed, and every rule's counts, which are whole."""
+
+    states: Mapping[tuple[str, str], State]
+    """(rule id, subject in words) -> state."""
+    counts: Mapping[str, Mapping[State, int]]
+    left_out: int = 0
+    """Answers that are counted but not listed."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -48,16 +56,40 @@ def _meaning(rule: Rule) -> tuple[object, ...]:
         for part in (rule.when, rule.condition)
     )
     attest = rule.attest
-    return (*conditions, attest and (attest.statement, attest.asks, attest.max_age_days))
+    return (
+        *conditions,
+        attest and (attest.statement, attest.asks, attest.max_age_days, attest.signed),
+    )
 
 
 def changed_verdicts(old: Verdicts, new: Verdicts) -> Sequence[tuple[str, str, str, str]]:
-    """(rule, subject, state before, state after) wherever the answer changed; ``-`` where there was none."""
+    """(rule, subject, state before, state after) wherever the answer changed; ``-`` where there was none.
+
+    Where not all answers are listed, only subjects listed on both sides are compared: the others may be the same.
+    """
+    keys = old.states.keys() | new.states.keys()
+    if old.left_out or new.left_out:
+        keys = old.states.keys() & new.states.keys()
     return [
-        (rule, subject, _shown(old.get((rule, subject))), _shown(new.get((rule, subject))))
-        for rule, subject in sorted(old.keys() | new.keys())
-        if old.get((rule, subject)) is not new.get((rule, subject))
+        (rule, subject, _shown(before), _shown(after))
+        for rule, subject in sorted(keys)
+        if (before := old.states.get((rule, subject)))
+        is not (after := new.states.get((rule, subject)))
     ]
+
+
+def changed_counts(old: Verdicts, new: Verdicts) -> Sequence[tuple[str, str, str]]:
+    """(rule, counts before, counts after) of every rule whose counts changed: ``3 fail, 1 pass``."""
+    return [
+        (rule, before, after)
+        for rule in sorted(old.counts.keys() | new.counts.keys())
+        if (before := _counted(old.counts.get(rule, {})))
+        != (after := _counted(new.counts.get(rule, {})))
+    ]
+
+
+def _counted(counts: Mapping[State, int]) -> str:
+    return ", ".join(f"{counts[s]} {s.value}" for s in State if counts.get(s)) or "nothing"
 
 
 def _shown(state: State | None) -> str:

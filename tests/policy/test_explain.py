@@ -111,4 +111,5 @@ def test_the_verdicts_that_a_new_policy_changes_on_a_store_are_listed(
     done = run("diff", "old.yaml", "new.yaml", "--store", uri, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"({run_id}): fail -> pass" in done.stdout
-    assert "1 verdicts change on 1 subjects" in done.stdout
+    assert "ENE-900: 1 fail -> 1 pass" in done.stdout
+    assert "1 verdict changed on 1 subject" in done.stdout
