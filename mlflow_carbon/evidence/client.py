@@ -109,6 +109,12 @@ class ClientStore:
                 run_ids = {str(number): run_id for number, run_id in numbers.items()}
                 yield RegisteredModel(evidence, run_ids, aliases)
 
+    def series(self, run_id: str, metric: str) -> list[tuple[int, float]]:
+        """(Unix milliseconds, value) of every entry of a run's metric; empty where there is none."""
+        with _told(self._uri):
+            found = self._client.get_metric_history(run_id, metric)
+        return [(one.timestamp, one.value) for one in found]
+
     def version(self, name: str, version: str) -> Evidence:
         """One model version with its lineage."""
         with _told(self._uri):

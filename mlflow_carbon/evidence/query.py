@@ -65,5 +65,9 @@ class Store(Protocol):
             StoreError: a model asked for by name does not exist.
         """
 
+    def series(self, run_id: str, metric: str) -> list[tuple[int, float]]:
+        """(Unix milliseconds, value) of every entry of a run's metric; empty where there is none."""
+        ...
+
     def version(self, name: str, version: str) -> Evidence:
         """One model version with its lineage."""
