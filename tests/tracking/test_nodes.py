@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from mlflow_carbon.schema import Metric, Param, Tag
 from mlflow_carbon.tracking.nodes import Part, earlier, parts_on, tag_of, together
 from mlflow_carbon.tracking.ranks import Place, place
 from mlflow_carbon.tracking.record import Record
-from tests.tracking.conftest import our_tags, ours
+from tests.tracking.conftest import Finished, our_tags, ours
 
 TORCHRUN = {"GROUP_RANK": "1", "GROUP_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "j", "RANK": "8"}
 SRUN = {
@@ -160,3 +160,53 @@ def test_two_hosts_that_end_at_the_same_time_are_summed_on_their_run(
     assert {Param.EVIDENCE_SHA256, Param.EVIDENCE_SHA256 + ".2"} <= run.data.params.keys()
     assert Param.EVIDENCE_SHA256 + ".3" not in run.data.params
     assert [path for node in "ab" for path in (tmp_path / node).rglob("*.run")] == []
+
+
+def test_a_host_that_was_killed_is_recovered_into_its_own_part(
+    program: Callable[..., Finished], store_uri: str
+) -> None:
+    client = MlflowClient(store_uri)
+    run_id = client.create_run(client.get_experiment_by_name("tests").experiment_id).info.run_id
+    host = {"MLFLOW_RUN_ID": run_id, "GROUP_WORLD_SIZE": "2"}
+    killed = program(
+        """
+        import mlflow, os, signal, time
+        mlflow.log_metric("loss", 0.1)
+        end = time.process_time() + 0.7
+        while time.process_time() < end:
+            pass
+        os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        **host,
+        GROUP_RANK="1",
+        MLFLOW_CARBON_NODE="b",
+    )
+    ended = program(
+        """
+        import mlflow, time
+        with mlflow.start_run():
+            end = time.process_time() + 0.3
+            while time.process_time() < end:
+                pass
+        """,
+        **host,
+        GROUP_RANK="0",
+        MLFLOW_CARBON_NODE="a",
+        MLFLOW_CARBON_RECOVER="false",
+    )
+    assert (killed.code, ended.code) == (-9, 0), ended.err
+    before = client.get_run(run_id)
+    assert set(parts_on(before.data.tags)) == {"a"}
+    assert our_tags(before)[Tag.STATUS] == "partial"
+    recovered = program(
+        "import sys\nfrom mlflow_carbon.cli.main import main\n"
+        "sys.argv = ['mlflow-carbon', 'recover']\nmain()"
+    )
+    assert recovered.code == 0, recovered.err
+    run = client.get_run(run_id)
+    parts = parts_on(run.data.tags)
+    assert set(parts) == {"a", "b"}
+    assert parts["b"].metrics[Metric.DURATION_S] > 0.5
+    assert ours(run)[Metric.ENERGY_KWH] > ours(before)[Metric.ENERGY_KWH]
+    assert our_tags(run)[Tag.STATUS] == "truncated"
+    assert json.loads(our_tags(run)[Tag.NODES]) == {"expected": 2, "missing": 0}
