@@ -62,9 +62,13 @@ def _recording(current: settings.Settings) -> Iterator[Check]:
 
 
 def _settings() -> Iterator[Check]:
+    unset = []
     for told in settings.explain():
         if told.source != "default":
             yield Check(f"setting {told.name}", "ok", f"{_shown(told)} ({told.source})")
+        else:
+            unset.append(f"{told.name} = {'none' if told.value is None else told.value}")
+    yield Check("settings by default", "ok", ", ".join(unset))
     for name, hint in settings.unknown_variables().items():
         yield Check("setting", "note", f"{name} sets nothing", hint or "unset it")
 

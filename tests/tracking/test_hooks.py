@@ -245,14 +245,19 @@ def test_figures_are_published_while_the_run_goes_on(measuring: MlflowClient) ->
     assert our_tags(measuring.get_run(active.info.run_id))[Tag.STATUS] == "measured"
 
 
-def test_labels_of_the_settings_are_on_the_run(measuring: MlflowClient) -> None:
+def test_labels_of_the_settings_are_on_the_run_and_code_wins_over_the_environment(
+    measuring: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import mlflow_carbon
 
+    monkeypatch.setenv("MLFLOW_CARBON_OWNER", "somebody else")
+    monkeypatch.setenv("MLFLOW_CARBON_PHASE", "training")
     mlflow_carbon.enable(project="credit", owner="team-risk", pue=1.2)
     with mlflow.start_run():
         burn(0.05)
     tags = our_tags(only_run(measuring))
     assert (tags[Tag.PROJECT], tags[Tag.OWNER], tags[Tag.PUE]) == ("credit", "team-risk", "1.2")
+    assert tags[Tag.PHASE] == "training"
 
 
 def test_a_file_store_works_where_mlflow_still_allows_it(

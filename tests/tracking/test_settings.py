@@ -105,6 +105,13 @@ def test_a_number_that_cannot_be_used_is_refused_and_nothing_is_nothing(value: s
         settings.load(environ)
 
 
+def test_labels_come_from_the_projects_file_or_the_environment(tmp_path: Path) -> None:
+    labels = 'phase = "training"\nintended_use = "credit scoring"\nowner = "team-risk"\n'
+    project(tmp_path, f"[tool.mlflow-carbon]\n{labels}")
+    found = settings.load({"MLFLOW_CARBON_OWNER": "Ada"}, folder=tmp_path)
+    assert (found.phase, found.intended_use, found.owner) == ("training", "credit scoring", "Ada")
+
+
 def test_settings_in_code_are_checked_like_any_other() -> None:
     assert settings.checked({"pue": 1, "region": "FR"}) == {"pue": 1.0, "region": "FR"}
     with pytest.raises(SettingsError, match="Did you mean 'region'"):
