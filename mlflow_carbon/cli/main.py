@@ -19,7 +19,7 @@ COMMANDS = {
     "doctor": "Say what can be measured here, what not, and why.",
     "audit": "Check runs, datasets and models against policies and write the report.",
     "report": "Write the report of an audit again: other formats, language or look.",
-    "policy": "Check, list and show policies.",
+    "policy": "Write, check, test, explain and compare policies.",
     "gate": "Ask whether a model version may be promoted.",
     "attest": "Put a named person's statement or a dataset card on record.",
     "export": "Write a model version's evidence as bill of materials, card or form.",

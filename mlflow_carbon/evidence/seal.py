@@ -250,14 +250,18 @@ def _compare(documents: list[Mapping[str, Any]], run: Any) -> list[Change]:
         }
         for part in ("metrics", "tags")
     }
-    data = run.data
+    data, tags = run.data, _map(sealed, "tags")
     found = [
         *_differences(
             "metric", _map(sealed, "metrics"), _without(data.metrics, schema.PREFIX_METRIC)
         ),
         *_differences("metric", _map(ours, "metrics"), _our_metrics(data.metrics)),
-        *_differences("tag", _map(sealed, "tags"), _without(data.tags, schema.PREFIX)),
-        *_differences("tag", _map(ours, "tags"), _only(data.tags, schema.PREFIX)),
+        *_differences("tag", _without(tags, schema.PREFIX), _without(data.tags, schema.PREFIX)),
+        *_differences(
+            "tag",
+            {**_only(tags, schema.PREFIX), **_map(ours, "tags")},
+            _only(data.tags, schema.PREFIX),
+        ),
         *_differences("param", _map(sealed, "params"), _without(data.params, schema.PREFIX)),
         *_differences("input", _inputs(sealed.get("inputs") or ()), _inputs(_inputs_now(run))),
         *_frame(document, sealed, run),

@@ -131,7 +131,9 @@ def state_of_run(run: Any) -> Json:
         "metrics": {
             k: v for k, v in run.data.metrics.items() if not k.startswith(schema.PREFIX_METRIC)
         },
-        "tags": {k: v for k, v in run.data.tags.items() if not k.startswith(schema.PREFIX)},
+        "tags": dict(
+            run.data.tags
+        ),  # users set some under our prefix (phase, owner); ours are replaced
         "inputs": [
             {
                 "name": item.dataset.name,

@@ -50,6 +50,7 @@ def record(uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], s
             mlflow.log_metric("accuracy", 0.91)
             mlflow.log_metric("loss", float("nan"))
             mlflow.set_tag("team", "risk")
+            mlflow.set_tag("mlflow_carbon.phase", "training")
         return str(run.info.run_id)
 
     yield recorded

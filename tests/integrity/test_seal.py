@@ -48,10 +48,12 @@ def test_tags_changed_removed_and_added_are_named(client: MlflowClient, run_id: 
     client.set_tag(run_id, "team", "other")
     client.set_tag(run_id, "mlflow_carbon.grade", "A+")
     client.delete_tag(run_id, "mlflow_carbon.status")
+    client.set_tag(run_id, "mlflow_carbon.phase", "evaluation")
     client.set_tag(run_id, "approved", "yes")
     assert _changes(client, run_id) == [
         ("tag", "approved", "added"),
         ("tag", "mlflow_carbon.grade", "changed"),
+        ("tag", "mlflow_carbon.phase", "changed"),
         ("tag", "mlflow_carbon.status", "removed"),
         ("tag", "team", "changed"),
     ]
