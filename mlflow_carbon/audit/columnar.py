@@ -29,6 +29,7 @@ from mlflow_carbon.audit.matrix import (
     facts_needed,
     judge,
     tallies,
+    write_findings,
 )
 from mlflow_carbon.audit.seals import Comparisons, in_columns
 from mlflow_carbon.audit.select import (
@@ -172,6 +173,8 @@ class _Columns:
             order = (assess.badness(state), cell.rule.severity.rank, cell.rule.id)
             groups.append(_Group(order, cell, code, count))
         self.progress("Checking", selection.runs_read, selection.runs_read)
+        if self.request.findings_file:
+            write_findings(self.con, cells, self.request.findings_file)
         found += self._listed(
             experiments, sorted(groups, key=lambda group: group.order), comparisons
         )

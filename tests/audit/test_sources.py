@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -166,3 +167,19 @@ def test_workspaces_are_never_mixed(sqlite_copy: Path) -> None:
     assert "elsewhere" not in open_store(uri).experiments(Query(workspace="default")).values()
     with pytest.raises(StoreError, match="nothing is in workspace 'x'"):
         open_store(uri).experiments(Query(workspace="x"))
+
+
+def test_two_thousand_runs_read_from_the_tables_are_those_of_search_runs(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'many.db'}"
+    script = Path(__file__).parents[1] / "benchmarks" / "seed_store.py"
+    runpy.run_path(str(script))["seed"](uri, 2_000)
+    tables, through_mlflow = open_store(uri), open_store(uri, through_mlflow=True)
+    found = {run.subject.key: run for run in tables.runs(Query())}
+    wanted = {run.subject.key: run for run in through_mlflow.runs(Query())}
+    assert len(wanted) == 2_000
+    assert found.keys() == wanted.keys()
+    for run_id, run in wanted.items():
+        assert dict(found[run_id].facts) == dict(run.facts)
+        assert [one.subject for one in found[run_id].members["datasets"]] == [
+            one.subject for one in run.members["datasets"]
+        ]

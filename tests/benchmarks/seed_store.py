@@ -89,7 +89,7 @@ class _Writer:
 
     def add(self, table: str, query: str, values: list[Any]) -> None:
         """Append the rows of a DuckDB query to a table of the store."""
-        rows = duckdb.execute(query, values).to_arrow_table()
+        rows = duckdb.sql(query, params=values).to_arrow_table()
         with self._connection.cursor() as cursor:
             cursor.adbc_ingest(table, rows, mode="append")
 
