@@ -18,6 +18,7 @@ from mlflow_carbon.audit.summary import Audit
 from mlflow_carbon.evidence.model import Subject
 from mlflow_carbon.report.pdf import only_own_files
 from mlflow_carbon.report.write import FORMATS, write_reports
+from tests.browser import chromium
 
 SECRET = "canary-7f3a91"
 
@@ -87,6 +88,8 @@ def test_no_name_makes_a_report_read_a_file_or_ask_a_server(
         audit,
         findings=findings,
         energy=replace(audit.energy, rows=rows, factors=tuple(attacks)),
+        datasets=tuple(replace(d, name=attacks[2], origin=attacks[0]) for d in audit.datasets),
+        power=tuple(replace(one, name=attacks[5]) for one in audit.power),
         selection=replace(
             audit.selection, experiments=tuple(attacks), store=attacks[0], filter=attacks[1]
         ),
@@ -94,6 +97,11 @@ def test_no_name_makes_a_report_read_a_file_or_ask_a_server(
         command=attacks[5],
     )
     written = write_reports(hostile, tmp_path / "out", tuple(FORMATS))
+    with chromium() as browser, browser.new_page() as page:
+        page.goto(written["html"].as_uri())
+        page.emulate_media(media="print")
+        assert page.locator(".rule").count() > 0
+        assert page.locator("main svg").count() == page.locator("figure").count()
     assert asked == []
     for path in written.values():
         assert SECRET.encode() not in path.read_bytes()
