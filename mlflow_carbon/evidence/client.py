@@ -35,9 +35,9 @@ def open_client(uri: str) -> ClientStore:
         StoreError: it cannot be reached or read.
     """
     # MLflow's own patience (7 retries of 120 s) is for training, where nobody waits.
-    if not MLFLOW_HTTP_REQUEST_MAX_RETRIES.is_set():
+    if not MLFLOW_HTTP_REQUEST_MAX_RETRIES.defined:
         MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(2)
-    if not MLFLOW_HTTP_REQUEST_TIMEOUT.is_set():
+    if not MLFLOW_HTTP_REQUEST_TIMEOUT.defined:
         MLFLOW_HTTP_REQUEST_TIMEOUT.set(30)
     with _told(uri):
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
