@@ -181,6 +181,7 @@ WAIVER: Shape = {
     "approved_on": Field(Kind.DATE, "when", required=True),
     "expires": Field(Kind.DATE, "the last day it holds (end of day, UTC)", required=True),
     "ticket": Field(Kind.TEXT, "where it was discussed"),
+    "compensating_control": Field(Kind.TEXT, "what is done instead meanwhile"),
 }
 
 PACK: Shape = {

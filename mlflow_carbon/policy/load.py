@@ -306,7 +306,9 @@ class _Builder:
         if len(self._problems.found) > before or not all(key in values for key in needed):
             return None
         picked: dict[str, Any] = {key: values[key] for key in needed}
-        return Waiver(**picked, match=match, ticket=values.get("ticket", ""), at=taken.place("id"))
+        for key in ("ticket", "compensating_control"):
+            picked[key] = values.get(key, "")
+        return Waiver(**picked, match=match, at=taken.place("id"))
 
     def _match(self, taken: Taken, own: Mapping[str, Parameter], rules: Mapping[str, Rule]) -> Any:
         if "match" not in taken.values:

@@ -252,6 +252,8 @@ class Waiver:
     expires: date
     ticket: str
     at: Location
+    compensating_control: str = ""
+    """What is done instead while the rule is suspended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,6 +133,7 @@ def _pack(pack: Pack) -> dict[str, Any]:
                 "approved_on": waiver.approved_on.isoformat(),
                 "expires": waiver.expires.isoformat(),
                 "ticket": waiver.ticket,
+                "compensating_control": waiver.compensating_control,
             }
             for waiver in pack.waivers
         ],

@@ -219,7 +219,7 @@ def _waiver(given: _Json, file: str) -> Waiver:
         requested_by=_text(given["requested_by"]), approved_by=_text(given["approved_by"]),
         approved_on=date.fromisoformat(given["approved_on"]),
         expires=date.fromisoformat(given["expires"]), ticket=_text(given["ticket"]),
-        at=Location(file, 0, 0),
+        at=Location(file, 0, 0), compensating_control=_text(given.get("compensating_control", "")),
     )  # fmt: skip
 
 

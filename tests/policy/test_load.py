@@ -270,3 +270,9 @@ def test_a_waiver_without_its_safeguards_is_refused(
     assert pack_of(sound).waivers[0].expires.isoformat() == "2026-12-31"
     found = problems_of(sound.replace(old, new))
     assert any(expected in one for one in found), found
+
+
+def test_a_waiver_says_what_is_done_instead(pack_of: PackOf) -> None:
+    told = WAIVER + "    compensating_control: The meter is read every week.\n"
+    (waiver,) = pack_of(policy_text(BUDGET, tail=told)).waivers
+    assert waiver.compensating_control == "The meter is read every week."

@@ -86,3 +86,30 @@ def test_all_57_rules_of_the_catalogue_ship_in_six_packs_each_written_once() -> 
 
 def test_the_baseline_has_16_rules() -> None:
     assert len(load_pack("baseline").rules) == 16
+
+
+THEMES = {
+    "energy of training": ("ENE-001", "ENE-008"),
+    "discrepancy between trackers": ("ENE-009",),
+    "benchmarks beyond accuracy": ("EFF-001", "EFF-002"),
+    "robustness": ("EVL-003",),
+    "inference cost": ("EFF-003",),
+    "quantisation, pruning, distillation": ("EFF-004", "EFF-005"),
+    "cloud and on-premises": ("CAR-002", "CAR-005"),
+    "data quality, bias, contaminants": ("DAT-007", "DAT-008", "EVL-004"),
+    "license, copyright, leakage": ("DAT-003", "DAT-004", "DAT-012"),
+    "documentation": ("DOC-001", "DOC-002"),
+    "monitoring and drift": ("MON-001",),
+    "rollback": ("REL-002",),
+    "poisoning and backdoors": ("SEC-003", "DAT-011", "INT-002"),
+    "silent regressions": ("EVL-005",),
+    "transparency": ("DOC-003",),
+    "periodic audits": ("GOV-002", "GOV-004"),
+    "stakeholders": ("GOV-001", "REL-001"),
+}
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_the_theme_has_a_rule(theme: str) -> None:
+    shipped = {rule.id for name in PACKS for rule in load_pack(name).rules}
+    assert set(THEMES[theme]) <= shipped

@@ -549,6 +549,7 @@ def make_audit() -> Audit:
                 reason="Monthly snapshots share one name until the new data catalogue is in use.",
                 requested_by="ml-lead@example.org", approved_by="ciso@example.org",
                 approved_on=date(2026, 10, 1), expires=date(2026, 12, 31), ticket="GRC-881", at=at,
+                compensating_control="The catalogue team compares digests by hand.",
             ),
         ),
         gate=Gate(aliases=("champion",), blocks_at=Severity.HIGH),

@@ -117,9 +117,12 @@ def _waiver(c: Context, waiver: Waiver) -> tuple[Line, ...]:
         "waivers.approved_value", by=name(waiver.approved_by), on=waiver.approved_on.isoformat(),
         requested=name(waiver.requested_by),
     )  # fmt: skip
+    reason = shown(waiver.reason, 400)
+    if waiver.compensating_control:
+        reason += f" {t('waivers.instead', what=shown(waiver.compensating_control, 400))}"
     return cells(
         line(Code(name(waiver.id)), f" {name(waiver.ticket)}"), ", ".join(waiver.rules),
-        shown(waiver.reason, 400), approved, expires, hides,
+        reason, approved, expires, hides,
     )  # fmt: skip
 
 
