@@ -12,8 +12,6 @@ from dataclasses import dataclass
 import rfc8785
 
 from mlflow_carbon import __version__, schema
-from mlflow_carbon.datasets.record import Declared
-from mlflow_carbon.datasets.standard import STANDARD, entries
 from mlflow_carbon.schema import Artifact
 from mlflow_carbon.tracking.facts import Json, canonical
 
@@ -43,6 +41,8 @@ def provenance(
     base_model = {name: params[name] for name in BASE_MODEL_PARAMS if params.get(name)}
     if not datasets and not base_model:
         return None
+    from mlflow_carbon.datasets.standard import STANDARD  # not at every program's start
+
     document: Json = {
         "schema": schema.SCHEMA_VERSION,
         "written_by": f"mlflow-carbon {__version__}",
@@ -58,6 +58,9 @@ def provenance(
 
 def _dataset(item: Json) -> Json:
     """What was found and declared, and the standard's 22 fields with the gaps shown as ``null``."""
+    from mlflow_carbon.datasets.record import Declared
+    from mlflow_carbon.datasets.standard import entries
+
     declared = {
         key: Declared(str(said["value"]), str(said["declared_by"]))
         for key, said in item.get("declared", {}).items()

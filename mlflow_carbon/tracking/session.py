@@ -9,15 +9,17 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mlflow_carbon.datasets.examine import Used
 from mlflow_carbon.energy.ledger import RunEnergy
 from mlflow_carbon.tracking.delivery import Desk
 from mlflow_carbon.tracking.facts import Base, Exit, Facts, Json, Origin, until
 from mlflow_carbon.tracking.ranks import Place
 from mlflow_carbon.tracking.spool import Spool
 from mlflow_carbon.tracking.spooled import absolute, energy_to_line, facts_to_line, power_end_s
+
+if TYPE_CHECKING:
+    from mlflow_carbon.datasets.examine import Used
 
 NS_PER_S = 1e9
 
