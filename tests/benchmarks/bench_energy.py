@@ -71,7 +71,7 @@ class Bench:
         if scenario is not None:
             place |= {"LD_LIBRARY_PATH": str(self.library.parent), "FAKE_NVML": str(scenario)}
         place["PATH"] = f"{self.folder}/bin:{place['PATH']}"
-        job = {**job, "store": f"sqlite:///{work}/store.db"}
+        job = {"store": f"sqlite:///{work}/store.db", **job}
         # Into a file: helper processes that a tool leaves behind would keep a pipe open.
         with (work / "said").open("w") as said:
             process = subprocess.Popen(
