@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow_carbon import settings as settings_module
 from mlflow_carbon.carbon import tables
 from mlflow_carbon.carbon.own import own_factors
 from mlflow_carbon.errors import SettingsError
 from mlflow_carbon.settings import Settings
+from mlflow_carbon.surroundings import region_hints
 
 WORLD = "WORLD"
 
@@ -68,7 +68,7 @@ def find_region(
             return _own_region(settings) or parse_region(settings.region)
         except SettingsError as error:
             return Region(WORLD, "World", "unknown", str(error))
-    said = settings_module.region_hints() if hints is None else hints
+    said = region_hints() if hints is None else hints
     provider, sign = _provider(root, said)
     return (
         _from_cloud_init(root)

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mlflow_carbon import settings as settings_module
 from mlflow_carbon.settings import Settings
+from mlflow_carbon.surroundings import launcher
 
 SOURCE_TYPE = "mlflow.source.type"
 PARENT_RUN = "mlflow.parentRunId"
@@ -57,7 +57,7 @@ def place(told: Mapping[str, str], *, host: str, node: str = "", nodes: int = 0)
 
 def place_of(settings: Settings) -> Place | None:
     """This host among those of the job; ``None`` for a job on one host."""
-    told = settings_module.launcher()
+    told = launcher()
     return place(
         told, host=platform.node(), node=settings.node or "", nodes=int(settings.nodes or 0)
     )

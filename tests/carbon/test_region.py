@@ -9,7 +9,8 @@ import pytest
 
 from mlflow_carbon.carbon.region import WORLD, Region, find_region, parse_region
 from mlflow_carbon.errors import SettingsError
-from mlflow_carbon.settings import Settings, region_hints
+from mlflow_carbon.settings import Settings
+from mlflow_carbon.surroundings import region_hints
 
 UNSET = Settings()
 AMAZON = ("sys/class/dmi/id/sys_vendor", "Amazon EC2\n")
