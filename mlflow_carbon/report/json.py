@@ -48,6 +48,9 @@ def as_data(audit: Audit) -> dict[str, Any]:
             "experiments": list(chosen.experiments),
             "filter": chosen.filter,
             "models": list(chosen.models),
+            "since": _moment(chosen.since),
+            "until": _moment(chosen.until),
+            "workspace": chosen.workspace,
             "runs_selected": chosen.runs_selected,
             "runs_read": chosen.runs_read,
             "failed_to_read": [

@@ -172,6 +172,9 @@ def _selection(given: _Json) -> Selection:
         ),
         earliest=_some(given["earliest"], _moment),
         latest=_some(given["latest"], _moment),
+        since=_some(given["since"], _moment),
+        until=_some(given["until"], _moment),
+        workspace=_text(given["workspace"]),
     )
 
 

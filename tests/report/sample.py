@@ -564,7 +564,7 @@ def make_audit() -> Audit:
             store="sqlite:///mlflow.db", experiments=("credit-risk", HOSTILE_CSS), filter="tags.team = 'risk'",
             models=("credit-risk",), runs_selected=13, runs_read=12,
             failed_to_read=(("ffc0ffee00000000000000000000000d", "its artifact store could not be reached"),),
-            earliest=AS_OF - timedelta(days=40), latest=AS_OF - timedelta(days=7),
+            since=AS_OF - timedelta(days=60), workspace="risk", earliest=AS_OF - timedelta(days=40), latest=AS_OF - timedelta(days=7),
         ),
         findings=tuple(sorted(findings, key=_order)), rules=tuple(summaries), energy=_energy(),
         datasets=(

@@ -266,6 +266,7 @@ def scope(c: Context) -> tuple[Block, ...]:
         (t("scope.experiments"), line(_restricted(c, chosen.experiments))),
         (t("scope.filter"), line(Code(shown(chosen.filter, 300))) if chosen.filter else line(t("none"))),
         (t("scope.models"), line(_restricted(c, chosen.models))),
+        *_asked(c),
         (t("scope.read"), line(t("scope.read_value", read=chosen.runs_read, selected=chosen.runs_selected, failed=failed))),
         (t("scope.period"), line(_period(c))),
         (t("scope.zone"), line(t("scope.zone_value"))),
@@ -290,6 +291,18 @@ def scope(c: Context) -> tuple[Block, ...]:
         Paragraph(line(f"{t('scope.method_1')} {t('scope.method_2')}")),
         _states(c),
     )
+
+
+def _asked(c: Context) -> list[tuple[str, Line]]:
+    """The time and the workspace asked for, where they were."""
+    t, chosen = c.t, c.audit.selection
+    asked = []
+    if chosen.since or chosen.until:
+        start, end = (c.moment(at) if at else "\u2013" for at in (chosen.since, chosen.until))
+        asked.append((t("scope.asked"), line(t("scope.asked_value", start=start, end=end))))
+    if chosen.workspace:
+        asked.append((t("scope.workspace"), line(Code(name(chosen.workspace)))))
+    return asked
 
 
 def _states(c: Context) -> Table:
