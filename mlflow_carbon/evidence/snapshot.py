@@ -251,7 +251,7 @@ class Snapshot:
             with self._con.cursor() as cursor:
                 found = cursor.sql(query, params=list(values))
                 yield found.to_arrow_reader(_BATCH_ROWS)
-        except (duckdb.IOException, duckdb.InvalidInputException) as error:
+        except duckdb.Error as error:
             reason = str(error).splitlines()[0]
             raise StoreError(f"{self._folder}: cannot be read: {reason}") from None
 
