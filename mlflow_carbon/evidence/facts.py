@@ -66,7 +66,8 @@ def run_evidence(run: Any, experiment: str) -> Evidence:
     """All that is known about a run; ``experiment`` is the name of the one it belongs to."""
     where = f"run {run.info.run_id}"
     facts = _logged(run.data, where)
-    inputs = list(run.inputs.dataset_inputs) if run.inputs else []
+    # Stores give them in any order; a finding says the same whichever way the run was read.
+    inputs = sorted(run.inputs.dataset_inputs, key=_place) if run.inputs else []
     contexts = tuple(
         sorted({context for i in inputs if (context := _tags(i).get(InputTag.CONTEXT))})
     )
@@ -101,6 +102,11 @@ def _attributes(run: Any, experiment: str) -> Iterator[tuple[str, FactValue | No
     if info.start_time is not None and info.end_time is not None:
         yield "run.duration_s", (info.end_time - info.start_time) / 1000.0
     yield "run.source_commit", tags.get(COMMIT_TAG)
+
+
+def _place(dataset_input: Any) -> tuple[str, str, str]:
+    one = dataset_input.dataset
+    return one.name, one.digest, _tags(dataset_input).get(InputTag.CONTEXT, "")
 
 
 def _tags(dataset_input: Any) -> dict[str, str]:
