@@ -15,7 +15,7 @@ from mlflow_carbon.audit.summary import RuleSummary
 from mlflow_carbon.audit.waivers import in_force
 from mlflow_carbon.evidence.model import Attestation, Evidence, SubjectKind
 from mlflow_carbon.policy.evaluate import evaluate
-from mlflow_carbon.policy.model import Pack, Rule, State, Waiver
+from mlflow_carbon.policy.model import OnMissing, Pack, Rule, State, Waiver
 
 _WORST_FIRST = (
     State.FAIL,
@@ -63,6 +63,7 @@ def _finding(pack: Pack, rule: Rule, evidence: Evidence, as_of: datetime) -> Fin
         does_not_show=rule.does_not_show,
         at=rule.at,
         waiver=waiver.id if waiver else "",
+        noted=rule.on_missing is OnMissing.PASS_WITH_NOTE and answer.state is State.NO_EVIDENCE,
     )
 
 

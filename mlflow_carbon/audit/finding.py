@@ -33,6 +33,8 @@ class Finding:
     at: Location
     """The rule in its policy file."""
     waiver: str = ""
+    noted: bool = False
+    """Evidence is missing, and the policy lets that pass with a note: it is no pass, but closes no gate."""
 
     @property
     def identity(self) -> str:

@@ -10,10 +10,11 @@ from mlflow_carbon.audit.assess import assess_subject
 from mlflow_carbon.audit.finding import Finding
 from mlflow_carbon.evidence.model import Attestation, Evidence, Subject, SubjectKind
 from mlflow_carbon.gate import people
-from mlflow_carbon.policy.model import Gate, Pack, Rule, State
+from mlflow_carbon.policy.evaluate import noted
+from mlflow_carbon.policy.model import Gate, OnMissing, Pack, Rule, State
 
 CLOSED_STATES = (State.FAIL, State.NO_EVIDENCE, State.NEEDS_ATTESTATION, State.ERROR)
-"""The states that keep the gate closed. What is not known is never taken for good."""
+"""The states that keep the gate closed. What is not known is never taken for good; a rule can let it pass with a note."""
 
 _BEHIND_A_VERSION = {
     SubjectKind.RUN: ("training_run", "The version has no training run on record."),
@@ -41,7 +42,8 @@ class Decision:
 def decide(
     pack: Pack, evidence: Evidence, as_of: datetime, pairs: Sequence[Evidence] = ()
 ) -> Decision:
-    """The answer for a model version: every rule at or above ``gate.blocks_at`` is met or waived,
+    """The answer for a model version: every rule at or above ``gate.blocks_at`` is met, waived
+    or lets missing evidence pass with a note,
     and enough people have approved; or somebody entitled has opened the gate for a while.
 
     ``pairs``: the version against each baseline there is. A pack without a gate section blocks
@@ -59,7 +61,9 @@ def conclude(
     in_the_way = [
         finding
         for finding in findings
-        if finding.state in CLOSED_STATES and finding.severity.rank <= gate.blocks_at.rank
+        if finding.state in CLOSED_STATES
+        and finding.severity.rank <= gate.blocks_at.rank
+        and not finding.noted
     ]
     in_the_way.sort(key=lambda finding: (finding.severity.rank, finding.rule_id))
     missing = max(0, gate.approvals - len(people.approvals(gate, evidence, as_of)))
@@ -97,10 +101,11 @@ def _unanswered(pack: Pack, rule: Rule, subject: Subject, reason: str) -> Findin
         subject=subject,
         state=State.NO_EVIDENCE,
         underlying=None,
-        message=reason,
+        message=noted(rule, reason),
         observations=(),
         controls=rule.controls,
         remediation=rule.remediation,
         does_not_show=rule.does_not_show,
         at=rule.at,
+        noted=rule.on_missing is OnMissing.PASS_WITH_NOTE,
     )

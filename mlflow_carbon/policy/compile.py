@@ -247,7 +247,7 @@ def _code(name: str, rule: Rule, covered: str) -> str:
         f" WHEN {name}_f OR {name}_e THEN {CODES[State.ERROR]}::SMALLINT"
         f" WHEN {name}_h THEN {CODES[State.PASS]}::SMALLINT"
         f" WHEN {name}_h = false AND {name}_w THEN {waivable(State.FAIL)}"
-        f" ELSE {waivable(rule.on_missing)} END"
+        f" ELSE {waivable(rule.on_missing.state)} END"
     )
 
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from mlflow_carbon.evidence.model import Attestation, Evidence, FactValue
 from mlflow_carbon.policy.message import render
-from mlflow_carbon.policy.model import Attest, Observation, Rule, State
+from mlflow_carbon.policy.model import Attest, Observation, OnMissing, Rule, State
 from mlflow_carbon.policy.operators import shown
 from mlflow_carbon.policy.truth import Scene, Trace, is_missing, truth
 
@@ -64,7 +64,13 @@ def _unknown(rule: Rule, applies: bool | None, trace: Trace) -> Answer:
     message = f"Not decided ({rule.title}): not on record: {what}."
     if applies is None:
         message += " Whether the rule applies is not on record either."
-    return _answer(rule.on_missing, None, trace, message)
+    return _answer(rule.on_missing.state, None, trace, noted(rule, message))
+
+
+def noted(rule: Rule, message: str) -> str:
+    """The sentence about an answer that evidence does not decide, with the policy's word on it."""
+    lets_pass = rule.on_missing is OnMissing.PASS_WITH_NOTE
+    return f"{message} The policy lets this pass with a note." if lets_pass else message
 
 
 def _finding(rule: Rule, scene: Scene, trace: Trace) -> str:

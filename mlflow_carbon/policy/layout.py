@@ -6,13 +6,14 @@ The loader checks against this and ``policies/schema/policy.schema.json`` is gen
 from __future__ import annotations
 
 from mlflow_carbon.evidence.model import SubjectKind
-from mlflow_carbon.policy.model import Relation, Severity, State
+from mlflow_carbon.policy.model import OnMissing, Relation, Severity, State
 from mlflow_carbon.policy.shape import Field, Kind, Shape
 
 API_VERSION = "mlflow-carbon/v1"
 
 _SEVERITIES = tuple(severity.value for severity in Severity)
 _SCOPES = tuple(kind.value for kind in SubjectKind)
+_ON_MISSING = tuple(choice.value for choice in OnMissing)
 _STATEMENT = r"[a-z0-9][a-z0-9_-]{0,99}"
 """Without a dot: names with one are the gate's own (approvals, overrides)."""
 _RULE_ID = r"[A-Z][A-Z0-9]*(?:-[A-Z0-9]+)+"
@@ -133,11 +134,7 @@ RULE: Shape = {
     "when": Field(Kind.CONDITION, "the subjects it applies to; without it: all"),
     "assert": Field(Kind.CONDITION, "what must hold"),
     "attest": Field(Kind.SHAPE, "what a named person must state", shape=ATTEST),
-    "on_missing": Field(
-        Kind.TEXT,
-        "the state if evidence is missing",
-        choices=(State.NO_EVIDENCE.value, State.FAIL.value),
-    ),
+    "on_missing": Field(Kind.TEXT, "the answer if evidence is missing", choices=_ON_MISSING),
     "finding": Field(
         Kind.TEXT, "the sentence of a failed rule, with {tag:NAME} places", required=True
     ),
@@ -167,6 +164,7 @@ USE: Shape = {
 ADJUST: Shape = {
     "rule": Field(Kind.TEXT, "a rule of the pack that is extended", required=True),
     "severity": Field(Kind.TEXT, "its severity here", choices=_SEVERITIES),
+    "on_missing": Field(Kind.TEXT, "its answer here if evidence is missing", choices=_ON_MISSING),
     "disable": Field(Kind.FLAG, "true switches the rule off"),
     "because": Field(Kind.TEXT, "why; stands in every report", required=True),
 }

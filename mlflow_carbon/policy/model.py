@@ -32,6 +32,25 @@ class State(str, Enum):
     """The rule could not be evaluated: a value of the wrong type. Never silent."""
 
 
+class OnMissing(str, Enum):
+    """What follows when the evidence does not decide a rule; strictest first."""
+
+    FAIL = "fail"
+    NO_EVIDENCE = "no_evidence"
+    PASS_WITH_NOTE = "pass-with-note"
+    """It stays ``no_evidence`` and is counted so everywhere; it only does not close the gate."""
+
+    @property
+    def state(self) -> State:
+        """The answer of the rule. Never a pass."""
+        return State.FAIL if self is OnMissing.FAIL else State.NO_EVIDENCE
+
+    @property
+    def rank(self) -> int:
+        """0 for the strictest."""
+        return list(OnMissing).index(self)
+
+
 class Severity(str, Enum):
     """How much a failure matters."""
 
@@ -201,8 +220,7 @@ class Rule:
     when: Condition | None
     condition: Condition | None
     attest: Attest | None
-    on_missing: State
-    """The state when the answer is unknown: ``no_evidence`` or ``fail``."""
+    on_missing: OnMissing
     finding: str
     """Sentence with ``{metric:NAME}``, ``{tag:NAME}``, ``{dataset:NAME}``, ``{param:NAME}`` places."""
     remediation: str

@@ -21,6 +21,7 @@ from mlflow_carbon.policy.model import (
     ForEach,
     Near,
     Not,
+    OnMissing,
     Pack,
     Rule,
     Severity,
@@ -114,14 +115,28 @@ def _adjusted(pack: Pack, taken: Taken, problems: Problems) -> tuple[tuple[Rule,
         if entry.get("disable"):
             del rules[rule.id]
             laxer.append(f"{rule.id} is switched off: {because}")
-        elif "severity" in entry.values:
-            severity = Severity(entry.values["severity"])
-            rules[rule.id] = replace(rule, severity=severity)
-            if severity.rank > rule.severity.rank:
-                laxer.append(f"{rule.id} is {severity.value}, not {rule.severity.value}: {because}")
+        elif {"severity", "on_missing"} & entry.values.keys():
+            rules[rule.id] = changed = _changed(rule, entry)
+            laxer += [f"{sentence}: {because}" for sentence in _laxer(rule, changed)]
         else:
-            problems.add(entry.at, "an adjustment sets 'severity' or 'disable: true'.")
+            message = "an adjustment sets 'severity', 'on_missing' or 'disable: true'."
+            problems.add(entry.at, message)
     return tuple(rules.values()), laxer
+
+
+def _changed(rule: Rule, entry: Taken) -> Rule:
+    return replace(
+        rule,
+        severity=Severity(entry.get("severity", rule.severity.value)),
+        on_missing=OnMissing(entry.get("on_missing", rule.on_missing.value)),
+    )
+
+
+def _laxer(old: Rule, new: Rule) -> Iterator[str]:
+    if new.severity.rank > old.severity.rank:
+        yield f"{new.id} is {new.severity.value}, not {old.severity.value}"
+    if new.on_missing.rank > old.on_missing.rank:
+        yield f"{new.id} is {new.on_missing.value}, not {old.on_missing.value}, if evidence is missing"
 
 
 def loosened(old: Rule, new: Rule) -> Iterator[str]:

@@ -179,6 +179,7 @@ def _finding(finding: Finding, audit: Audit) -> dict[str, Any]:
         "underlying": None if finding.underlying is None else finding.underlying.value,
         "message": finding.message,
         "waiver": finding.waiver,
+        **({"noted": True} if finding.noted else {}),
         "open_since": _moment(_open_since(finding, audit)),
         "observations": [
             {

@@ -29,6 +29,7 @@ from mlflow_carbon.policy.model import (
     ControlRef,
     Gate,
     Observation,
+    OnMissing,
     Pack,
     Parameter,
     Relation,
@@ -183,7 +184,7 @@ def _summary(given: _Json) -> RuleSummary:
         id=_text(given["id"]), title=_text(given["title"]), severity=Severity(given["severity"]),
         scope=SubjectKind(given["scope"]), rationale=_text(given["rationale"]),
         controls=_all(given["controls"], _control), when=None, condition=None, attest=None,
-        on_missing=State.NO_EVIDENCE, finding="", remediation=_text(given["remediation"]),
+        on_missing=OnMissing.NO_EVIDENCE, finding="", remediation=_text(given["remediation"]),
         does_not_show=_text(given["does_not_show"]), tests=(), at=_location(given["at"]),
     )  # fmt: skip
     return RuleSummary(rule=rule, pack_id=_text(given["pack"]), counts=_states(given["states"]))
@@ -237,6 +238,7 @@ def _finding(given: _Json, rules: Mapping[tuple[str, str], RuleSummary]) -> Find
         observations=_all(given["observations"], lambda seen: _observation(seen, rule.at.file)),
         controls=rule.controls, remediation=rule.remediation, does_not_show=rule.does_not_show,
         at=rule.at, waiver=_text(given["waiver"]),
+        noted=bool(given.get("noted")),
     )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from mlflow_carbon.policy.model import (
     ForEach,
     Near,
     Not,
+    OnMissing,
     Pack,
     Severity,
     State,
@@ -161,12 +162,11 @@ def rules(scope: SubjectKind) -> st.SearchStrategy[Any]:
     facts = RUN_FACTS if scope is SubjectKind.RUN else [*RUN_FACTS, *DATASET_FACTS]
     tree = conditions(facts, members=scope is SubjectKind.RUN)
 
-    def built(condition: Condition, when: Condition | None, fails: bool, number: int) -> Any:
+    def built(condition: Condition, when: Condition | None, missing: OnMissing, number: int) -> Any:
         made = rule(f"R-{number}", condition, scope, Severity.HIGH)
-        missing = State.FAIL if fails else State.NO_EVIDENCE
         return type(made)(**{**_fields(made), "when": when, "on_missing": missing})
 
-    return st.builds(built, tree, st.none() | tree, st.booleans(), st.integers(0, 3))
+    return st.builds(built, tree, st.none() | tree, st.sampled_from(OnMissing), st.integers(0, 3))
 
 
 def _fields(made: Any) -> dict[str, Any]:

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from mlflow_carbon.errors import Location
 from mlflow_carbon.evidence.model import Attestation, FactValue, SubjectKind
 from mlflow_carbon.policy.evaluate import evaluate
-from mlflow_carbon.policy.model import All, AnyOf, Compare, Condition, Not, Rule, Severity, State
+from mlflow_carbon.policy.model import (
+    All,
+    AnyOf,
+    Compare,
+    Condition,
+    Not,
+    OnMissing,
+    Rule,
+    Severity,
+    State,
+)
 from tests.policy.conftest import AS_OF, Answered, evidence
 
 BUDGET = "assert: {metric: carbon/energy_kwh, at_most: 5}"
@@ -39,6 +49,16 @@ def test_a_blank_text_counts_as_missing(answered: Answered, text: str) -> None:
 
 def test_a_missing_fact_can_be_made_a_failure_by_the_rule(answered: Answered) -> None:
     assert answered(f"{BUDGET}\non_missing: fail", {}).state is State.FAIL
+
+
+def test_a_missing_fact_that_the_policy_lets_pass_is_no_pass_and_says_so(
+    answered: Answered,
+) -> None:
+    lets_pass = f"{BUDGET}\non_missing: pass-with-note"
+    answer = answered(lets_pass, {})
+    assert (answer.state, answer.truth) == (State.NO_EVIDENCE, None)
+    assert answer.message.endswith("The policy lets this pass with a note.")
+    assert answered(lets_pass, {"metric.carbon/energy_kwh": 1e6}).state is State.FAIL
 
 
 @pytest.mark.parametrize("operator", ["not_equals: x", "none_of: [x, y]"])
@@ -270,7 +290,7 @@ def rule_of(condition: Condition, when: Condition | None = None) -> Rule:
         when=when,
         condition=condition,
         attest=None,
-        on_missing=State.NO_EVIDENCE,
+        on_missing=OnMissing.NO_EVIDENCE,
         finding="f",
         remediation="r",
         does_not_show="d",

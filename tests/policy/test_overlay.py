@@ -8,7 +8,7 @@ import pytest
 
 from mlflow_carbon.errors import PolicyError
 from mlflow_carbon.policy.load import load_pack
-from mlflow_carbon.policy.model import Severity
+from mlflow_carbon.policy.model import OnMissing, Severity
 from tests.policy.conftest import HEAD, PackOf, ProblemsOf, policy_text
 
 BASE = (
@@ -96,6 +96,23 @@ def test_severity_may_rise_in_silence_and_fall_with_a_reason(base: Path, pack_of
     assert pack.loosened == ("A-2 is low, not high: Not ours.", "A-3 is switched off: No such tag.")
 
 
+def test_letting_missing_evidence_pass_is_listed_with_its_reason(
+    base: Path, pack_of: PackOf
+) -> None:
+    adjust = (
+        "adjust:\n"
+        "  - {rule: A-1, on_missing: fail, because: It matters here.}\n"
+        "  - {rule: A-2, on_missing: pass-with-note, severity: low, because: Not ours.}\n"
+    )
+    pack = pack_of(extending(adjust))
+    missing = {rule.id: rule.on_missing for rule in pack.rules}
+    assert (missing["A-1"], missing["A-2"]) == (OnMissing.FAIL, OnMissing.PASS_WITH_NOTE)
+    assert pack.loosened == (
+        "A-2 is low, not high: Not ours.",
+        "A-2 is pass-with-note, not no_evidence, if evidence is missing: Not ours.",
+    )
+
+
 @pytest.mark.parametrize(
     ("body", "ref", "said"),
     [
@@ -109,7 +126,11 @@ def test_severity_may_rise_in_silence_and_fall_with_a_reason(base: Path, pack_of
         ("set: {mots: 4}\n", "base.yaml@1.0.0", "Did you mean 'most'?"),
         ("adjust: [{rule: A-9, severity: low, because: x y}]\n", "base.yaml@1.0.0", "no such rule"),
         ("adjust: [{rule: A-1, disable: true}]\n", "base.yaml@1.0.0", "lacks the key 'because'"),
-        ("adjust: [{rule: A-1, because: x y}]\n", "base.yaml@1.0.0", "sets 'severity' or 'disable"),
+        (
+            "adjust: [{rule: A-1, because: x y}]\n",
+            "base.yaml@1.0.0",
+            "sets 'severity', 'on_missing' or",
+        ),
     ],
 )
 def test_an_overlay_that_does_not_fit_its_base_is_refused(

@@ -26,6 +26,7 @@ from mlflow_carbon.policy.model import (
     ControlRef,
     Gate,
     Observation,
+    OnMissing,
     Pack,
     Relation,
     Rule,
@@ -357,7 +358,7 @@ def _rule(row: tuple[object, ...], line: int) -> Rule:
         ),
         when=None,
         condition=Compare(fact=str(fact), operator="present", operand=str(expected), at=at),
-        attest=None, on_missing=State.NO_EVIDENCE, finding=str(row[8]), remediation=str(row[9]),
+        attest=None, on_missing=OnMissing.NO_EVIDENCE, finding=str(row[8]), remediation=str(row[9]),
         does_not_show=str(row[10]), tests=(), at=at,
     )  # fmt: skip
 

@@ -254,6 +254,7 @@ def _held_back(c: Context, pack: Pack, blocks_at: Severity) -> set[str]:
         and finding.state in _UNMET
         and finding.subject.kind in _OF_VERSIONS
         and finding.severity.rank <= blocks_at.rank
+        and not finding.noted
     }
 
 
