@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +82,8 @@ def _lines(audit: Audit, unasked: int) -> Iterator[str]:
     if unasked:
         yield f"{unasked} rules found nothing they apply to."
     yield from _account(audit.energy)
+    # Here and not in the report, whose bytes are the same whenever it is made.
+    yield f"This command took {time.process_time():.1f} s of processor time so far."
 
 
 def _account(energy: EnergyAccount) -> Iterator[str]:

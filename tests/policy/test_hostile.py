@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
@@ -149,6 +150,15 @@ def test_a_condition_of_ten_thousand_parts_is_refused(problems_of: ProblemsOf) -
     assert any("more than 2,000 comparisons" in one for one in found)
 
 
+def test_an_expression_of_ten_thousand_parts_is_refused(problems_of: ProblemsOf) -> None:
+    long = " and ".join(["metrics.a <= 1"] * 10_000)
+    deep = "(" * 10_000 + "metrics.a <= 1" + ")" * 10_000
+    for expression in (long, deep, "not " * 10_000 + "metrics.a <= 1"):
+        begun = time.process_time()
+        assert problems_of(policy_text(f'assert: {{expr: "{expression}"}}'))
+        assert time.process_time() - begun < 20
+
+
 def test_a_pattern_made_to_run_for_ever_ends_at_once(answered: Answered) -> None:
     begun = time.process_time()
     answer = answered("assert: {tag: a, matches: '^(a+)+$'}", {"tag.a": "a" * 8_000 + "!"})
@@ -204,3 +214,104 @@ def test_a_parameter_cannot_put_places_into_a_sentence(pack_of: PackOf) -> None:
     text = policy_text("assert: {tag: a, equals: $p}", head=head, finding="Want {parameter:p}.")
     answer = evaluate(pack_of(text).rules[0], evidence({"tag.a": "x", "tag.secret": CANARY}), AS_OF)
     assert answer.message == "Want (tag:secret)."
+
+
+WHOLE = """apiVersion: mlflow-carbon/v1
+kind: PolicyPack
+metadata: {id: org.example, version: 1.0.0, title: X, owner: X, describe: X}
+frameworks: [nist-ai-rmf@1.0, X]
+extends: X
+set: {p: X}
+adjust: [{rule: X, because: X}]
+use: [{rule: X}]
+parameters: {p: {type: text, default: X, unit: X, describe: X}}
+gate: {aliases: [X], stages: [X], models: [X], auditors: [X], approvers: [X], link: X}
+rules:
+  - id: ENE-900
+    title: X
+    severity: high
+    scope: model_version
+    rationale: X
+    controls: [{ref: X, relation: supports}]
+    when: {tag: X, matches: X}
+    assert:
+      all:
+        - {expr: X}
+        - {metric: X, at_most: X}
+        - {tag: a, one_of: [X]}
+        - {for_each: {metrics: X}, assert: {each: name, equals: X}}
+    finding: X
+    remediation: X
+    does_not_show: X
+    baseline: X
+    tests: [{name: X, given: {tag.a: X}, attested: [{statement: X, by: X, made_on: 2026-01-01}], expect: pass}]
+  - id: ENE-901
+    title: X
+    severity: high
+    scope: model_version
+    rationale: X
+    controls: [{ref: nist-ai-rmf/MEASURE-2.12, relation: supports}]
+    attest: {statement: X, asks: X, max_age_days: X}
+    finding: X
+    remediation: X
+    does_not_show: X
+waivers:
+  - {id: X, rules: [X], match: {tag: X, equals: X}, reason: X, requested_by: X, approved_by: X,
+     approved_on: 2026-01-01, expires: 2026-02-01, ticket: X, compensating_control: X}
+"""
+_FORBIDDEN = ("exec", "os.system", "os.exec", "subprocess.Popen", "socket.", "sqlite3.", "ctypes.")
+_seen: list[str] | None = None
+
+
+def _watch(event: str, arguments: tuple[object, ...]) -> None:
+    """An audit hook of Python; it cannot be taken away again, so it looks at nothing unless asked to."""
+    if _seen is None:
+        return
+    opened = event in ("open", "import") and CANARY in str(arguments[0])
+    if opened or (event.startswith(_FORBIDDEN) and "policy" not in str(arguments[:1])):
+        _seen.append(f"{event} {arguments}")
+
+
+sys.addaudithook(_watch)
+
+
+@pytest.mark.parametrize("place", range(WHOLE.count("X")))
+def test_no_field_of_a_policy_runs_code_or_opens_a_file(tmp_path: Path, place: int) -> None:
+    global _seen  # noqa: PLW0603 - a hook of the interpreter has nothing else to tell by
+    canary = tmp_path / f"{CANARY}.yaml"
+    canary.write_text(f"{CANARY}-inside")
+    parts = WHOLE.split("X")
+    for hostile in (
+        f"{canary}@1.0.0",
+        f"../{canary.name}@1.0.0",
+        f"__import__('os').system('touch {canary}.run')",
+        f"{{{{open('{canary}').read()}}}}",
+        f"{{0.__class__.__init__.__globals__}}$(cat {canary})",
+        f"'; ATTACH '{canary}' AS x; DROP TABLE runs; --",
+        f"read_csv('{canary}')",
+        f"(a+)+$ file://{canary}",
+    ):
+        written = "'" + hostile.replace("'", "''") + "'"
+        text = "words".join(parts[: place + 1]) + written + "words".join(parts[place + 1 :])
+        _seen = []
+        try:
+            read_pack(text.encode(), str(tmp_path / "p.yaml"), {})
+            said = ""
+        except PolicyError as error:
+            said = str(error)
+        finally:
+            found, _seen = _seen, None
+        assert found == []
+        assert f"{CANARY}-inside" not in said
+    assert [path.name for path in tmp_path.iterdir()] == [canary.name]
+
+
+def test_the_watch_over_files_and_code_sees_them(tmp_path: Path) -> None:
+    global _seen  # noqa: PLW0603 - as above
+    canary = tmp_path / f"{CANARY}.txt"
+    canary.write_text("x")
+    _seen = []
+    canary.read_text()
+    exec("1 + 1")  # noqa: S102 - that the watch sees it is the point
+    found, _seen = _seen, None
+    assert [event.split()[0] for event in found] == ["open", "exec"]
