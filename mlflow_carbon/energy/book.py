@@ -58,7 +58,7 @@ class Book:
         self._edge_until_ns = now_ns + int(EDGE_S * 1e9)
 
     def open(self, run_id: str, at_ns: int, parent_id: str | None = None) -> None:
-        """Begin a run."""
+        """Begin a run, from a moment at or after which all meters were read."""
         self._ledger.open(run_id, at_ns, parent_id)
 
     def adopt(self, run_id: str, parent_id: str) -> None:

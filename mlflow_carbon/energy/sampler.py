@@ -28,6 +28,7 @@ class _Group:
     def __init__(self, sampler: Sampler, meters: Sequence[Meter], name: str) -> None:
         self.meters, self.name = meters, name
         self.wake = threading.Event()
+        self._asked = False
         self.done_ns = time.monotonic_ns()
         """Every reading asked for before this moment has been delivered."""
         self._sampler = sampler
@@ -41,11 +42,19 @@ class _Group:
             self._thread.start()
         self.wake.set()
 
+    def ask(self) -> None:
+        """Have the meters read now."""
+        self._asked = True
+        self.wake.set()
+
     def _run(self) -> None:
         while (delay_s := self._sampler.delay_s(self)) is not None:
-            told = self.wake.wait(delay_s)
+            self.wake.wait(delay_s)
             self.wake.clear()
-            if self._sampler.busy() and (told or not self._sampler.delay_s(self)):
+            asked, self._asked = self._asked, False
+            if self._sampler.stopped:
+                return
+            if asked or (self._sampler.busy() and not self._sampler.delay_s(self)):
                 self.read()
 
     def read(self) -> None:
@@ -90,7 +99,7 @@ class Sampler:
         self._meters, self._unmeasured = tuple(meters), tuple(unmeasured)
         self._after_reading = after_reading
         self._period_s = period_s
-        self._stopped = False
+        self.stopped = False
         self._begin()
 
     def _begin(self) -> None:
@@ -107,19 +116,34 @@ class Sampler:
             _Group(self, found, f"mlflow-carbon-{name}") for name, found in families.items()
         ]
 
-    def open(self, run_id: str, parent_id: str | None = None) -> None:
-        """Begin to measure a run; a run that is open already goes on.
+    def expect(self) -> int:
+        """A run is about to begin: read every meter once, so that it can be opened from this moment on.
+
+        Returns the moment. Nothing is to be undone when the run does not begin after all.
+        """
+        now_ns = time.monotonic_ns()
+        with self._lock:
+            if self.stopped:
+                return now_ns
+            self._book.expect(now_ns)
+        self._plain.read()
+        for group in self._blocking:
+            group.ask()
+            group.start()
+        return now_ns
+
+    def open(self, run_id: str, parent_id: str | None = None, since_ns: int | None = None) -> None:
+        """Begin to measure a run, from now or from what ``expect`` returned; an open run goes on.
 
         A run's figure contains what runs that name it as parent used while it was open.
         """
         with self._lock:
-            if self._stopped or run_id in self._book:
+            if self.stopped or run_id in self._book:
                 return
-            now_ns = time.monotonic_ns()
-            self._book.expect(now_ns)
-        self._plain.read()
+        if since_ns is None:
+            since_ns = self.expect()
         with self._lock:
-            self._book.open(run_id, now_ns, parent_id)
+            self._book.open(run_id, since_ns, parent_id)
         for group in (self._plain, *self._blocking):
             group.start()
 
@@ -152,7 +176,7 @@ class Sampler:
         """Read the kernel's files, and wait a little for the meters that can hang."""
         asked_ns = time.monotonic_ns()
         for group in self._blocking:
-            group.wake.set()
+            group.ask()
         self._plain.read()
         with self._lock:
             self._news.wait_for(
@@ -171,7 +195,7 @@ class Sampler:
     def shutdown(self) -> None:
         """Stop the threads and close the meters; open runs are dropped."""
         with self._lock:
-            self._stopped = True
+            self.stopped = True
             self._book = Book((), (), self._period_s)
         for group in (self._plain, *self._blocking):
             group.wake.set()
@@ -186,7 +210,7 @@ class Sampler:
 
     def delay_s(self, group: _Group) -> float | None:
         """How long until the group is to be read, counted from its last reading; ``None``: never again."""
-        if self._stopped:
+        if self.stopped:
             return None
         if not self.busy():
             return _UNTIL_WOKEN_S

@@ -91,7 +91,13 @@ def binding_of(evidence: Evidence) -> str:
 
 
 def _digest(name: Any, version: Any, created_ms: Any, run_id: Any, source: Any) -> str:
-    told: list[str | int] = [str(name), str(version), int(created_ms or 0), str(run_id or ""), str(source or "")]
+    told: list[str | int] = [
+        str(name),
+        str(version),
+        int(created_ms or 0),
+        str(run_id or ""),
+        str(source or ""),
+    ]
     return hashlib.sha256(rfc8785.dumps([*told])).hexdigest()
 
 

@@ -59,6 +59,17 @@ class _Reactions:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
 
+    def creating(
+        self,
+        client: Any,
+        experiment_id: str,
+        start_time: int | None = None,
+        tags: dict[str, str] | None = None,
+        run_name: str | None = None,
+    ) -> None:
+        del client, experiment_id, start_time, run_name
+        self._recorder.creating(tags or {})
+
     def created(
         self,
         run: Any,
@@ -166,7 +177,7 @@ def install(overrides: dict[str, Any] | None = None, *, run_id: str | None = Non
 
     _recorder = Recorder(found)
     on = _Reactions(_recorder)
-    _wrap(Client, "create_run", "start measuring a run", after=on.created)
+    _wrap(Client, "create_run", "start measuring a run", before=on.creating, after=on.created)
     _wrap(Client, "set_terminated", "finish measuring a run", before=on.terminating)
     _wrap(Client, "update_run", "follow a change of status", before=on.updating, after=on.updated)
     _wrap(Client, "log_inputs", "describe a dataset", before=on.logging_inputs)

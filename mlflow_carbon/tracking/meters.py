@@ -24,8 +24,16 @@ class Meters:
         self._hardware = ""
         self._lock = threading.Lock()
 
-    def open(self, run_id: str, parent_id: str | None) -> str:
-        """Begin to measure a run; returns the hardware in words."""
+    def expect(self) -> int:
+        """A run is about to begin: read the meters now. Returns the moment, on ``time.monotonic_ns()``."""
+        return self._made().expect()
+
+    def open(self, run_id: str, parent_id: str | None, since_ns: int | None) -> str:
+        """Begin to measure a run, from now or from when it was expected; returns the hardware in words."""
+        self._made().open(run_id, parent_id, since_ns)
+        return self._hardware
+
+    def _made(self) -> Sampler:
         with self._lock:
             if self._sampler is None:
                 from mlflow_carbon.energy.discover import discover
@@ -39,8 +47,7 @@ class Meters:
                     period_s=self._settings.sample_period_s,
                     after_reading=self._after_reading,
                 )
-        self._sampler.open(run_id, parent_id)
-        return self._hardware
+            return self._sampler
 
     def adopt(self, run_id: str, parent_id: str) -> None:
         """A run turns out to be nested in another."""

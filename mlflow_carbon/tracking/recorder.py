@@ -53,6 +53,7 @@ class Recorder:
         self._meters = Meters(settings, after_reading=self._tick)
         self._sessions: dict[str, Session] = {}
         self._launched: set[str] = set()
+        self._creating = threading.local()
         self._lock = threading.RLock()
         self._sender: Sender | None = None
         self._late = Late()
@@ -67,6 +68,12 @@ class Recorder:
 
     # What MLflow tells us.
 
+    def creating(self, tags: Mapping[str, str]) -> None:
+        """A run is about to be created here: what it uses until MLflow has done so is already its own."""
+        if not is_launcher(tags):
+            self._creating.since = None
+            self._creating.since = (self._meters.expect(), _now())
+
     def created(
         self, run_id: str, client: Any, *, tags: Mapping[str, str], start_time_ms: int | None
     ) -> None:
@@ -74,7 +81,8 @@ class Recorder:
         if is_launcher(tags):
             self._launched.add(run_id)
             return
-        session = self._open(run_id, client, Origin.CREATED, parent_id=tags.get(PARENT_RUN))
+        since, self._creating.since = getattr(self._creating, "since", None), None
+        session = self._open(run_id, client, Origin.CREATED, tags.get(PARENT_RUN), since)
         if start_time_ms is not None:
             before_s = session.opened_at.timestamp() - start_time_ms / MS_PER_S
             session.unseen_s = before_s if before_s > BACKDATED_S else 0.0
@@ -178,18 +186,18 @@ class Recorder:
     # What we do about it.
 
     def _open(
-        self, run_id: str, client: Any, origin: Origin, parent_id: str | None = None
+        self,
+        run_id: str,
+        client: Any,
+        origin: Origin,
+        parent_id: str | None = None,
+        since: tuple[int, datetime] | None = None,
     ) -> Session:
         with self._lock:
             if run_id in self._sessions:
                 return self._sessions[run_id]
-            session = Session(
-                run_id,
-                client,
-                origin,
-                self._desk,
-                opened=(time.monotonic_ns(), _now()),
-            )
+            opened = since or (time.monotonic_ns(), _now())
+            session = Session(run_id, client, origin, self._desk, opened=opened)
             session.place = self._place
             self._sessions[run_id] = session
             if parent_id in self._sessions:
@@ -199,7 +207,7 @@ class Recorder:
             self._claim(session)
         session.trouble(attempt.failed)
         if session.leads:
-            self._start_measuring(session, parent_id)
+            self._start_measuring(session, parent_id, since and since[0])
         return session
 
     def _claim(self, session: Session) -> None:
@@ -215,9 +223,11 @@ class Recorder:
             # Before the sender reads what stands on the run: the new session is to build on it.
             self._submit(session, lambda: deliver_left(left, client, session.desk))
 
-    def _start_measuring(self, session: Session, parent_id: str | None) -> None:
+    def _start_measuring(
+        self, session: Session, parent_id: str | None, since_ns: int | None
+    ) -> None:
         with harmless("read the meters") as attempt:
-            session.hardware = self._meters.open(session.run_id, parent_id)
+            session.hardware = self._meters.open(session.run_id, parent_id, since_ns)
         session.trouble(attempt.failed)
         now_s = time.monotonic()
         session.due_s = now_s + self._settings.publish_period_s
@@ -255,7 +265,7 @@ class Recorder:
         energy = self._account(session, last=True)
         if worked_only:
             energy = session.only_worked(energy, now_ns)
-        self._connect(session)
+        session.connect()
         if session.client is None or (worked_only and session.worked_s(now_ns) < ATTACHED_LEAST_S):
             session.discard()
             return None
@@ -265,14 +275,6 @@ class Recorder:
             session.spool_facts(facts, now_s=now_ns / NS_PER_S)
             session.set_aside()
         return self._submit(session, lambda: self._conclude(session, facts))
-
-    @staticmethod
-    def _connect(session: Session) -> None:
-        """A rank that never logs works all the same: its host's part is put on the run it inherited."""
-        if session.client is None and session.place is not None:
-            from mlflow.tracking.client import MlflowClient
-
-            session.client = MlflowClient()._tracking_client
 
     def _wait(self, jobs: list[Job | None]) -> None:
         if self._sender is None or self._sender.stuck(FINAL_WAIT_S):
@@ -368,7 +370,7 @@ class Recorder:
     def _send(self, session: Session) -> None:
         """Have the figures so far published, unless that is waiting to be done already."""
         attached = session.origin is Origin.ATTACHED
-        self._connect(session)
+        session.connect()
         if session.client is None or session.push_waits or attached:
             return
         session.push_waits = True

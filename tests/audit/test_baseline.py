@@ -48,7 +48,7 @@ def test_what_was_mended_is_resolved_and_what_appeared_is_new() -> None:
 
 
 def test_a_finding_keeps_the_date_it_was_first_open_over_several_audits() -> None:
-    first = _first_open_passes(make_audit())
+    first = _first_open_passes(replace(make_audit(), change=None))
     second = _later(make_audit(), first, 7)
     third = _later(make_audit(), second, 14)
     assert third.change is not None
@@ -62,7 +62,7 @@ def test_a_finding_keeps_the_date_it_was_first_open_over_several_audits() -> Non
 
 
 def test_sarif_marks_what_is_new() -> None:
-    first = _first_open_passes(make_audit())
+    first = _first_open_passes(replace(make_audit(), change=None))
     second = _later(make_audit(), first, 7)
     (run,) = json.loads(sarif.render(second))["runs"]
     states = [r["baselineState"] for r in run["results"] if "baselineState" in r]

@@ -43,6 +43,21 @@ def test_two_runs_at_once_add_up_to_the_machine() -> None:
     assert a.attributed_j.mid + b.attributed_j.mid == pytest.approx(1000.0 * a.duration_s, rel=1e-6)
 
 
+def test_a_run_can_be_opened_from_the_moment_it_was_expected() -> None:
+    meters = [SteadyMeter(1000.0), SteadyMeter(100.0, may_block=True, name="driver")]
+    sampler = Sampler(meters)
+    abandoned_ns = sampler.expect()
+    since_ns = sampler.expect()
+    time.sleep(0.2)
+    sampler.open("a", since_ns=since_ns)
+    account = sampler.close("a")
+    sampler.shutdown()
+    assert abandoned_ns <= since_ns
+    assert account.duration_s > 0.2
+    assert account.attributed_j is not None
+    assert account.attributed_j.mid == pytest.approx(1100.0 * account.duration_s, rel=0.02)
+
+
 def test_who_keeps_a_record_is_called_after_the_meters_were_read_and_reads_none_again() -> None:
     meter = SteadyMeter(1000.0, may_block=True)
     heard: list[RunEnergy] = []
