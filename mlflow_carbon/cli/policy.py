@@ -182,9 +182,10 @@ def diff(old: str, new: str, store: str | None, as_of: str | None) -> None:
     for rule, subject, one, other in changed:
         click.echo(f"{rule} on {shown(subject, 200)}: {one} -> {other}")
     subjects = len({one[1] for one in changed})
-    click.echo(f"{_number(len(changed), 'verdict')} changed on {_number(subjects, 'subject')}")
+    found = f"{_number(len(changed), 'verdict')} changed on {_number(subjects, 'subject')}"
     if left_out := max(was.left_out, now.left_out):
-        click.echo(f"{left_out:,} more answers are in the counts only.")
+        found += f" among the answers that were compared one by one; {left_out:,} more are in the counts only."
+    click.echo(found)
 
 
 def _number(count: int, word: str) -> str:
