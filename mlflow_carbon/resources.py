@@ -17,6 +17,13 @@ def policies() -> Path:
     return _shipped("policies")
 
 
+def told(file: str) -> str:
+    """The path of a shipped policy from the package on, the same on every machine; any other as it is."""
+    shipped = policies()
+    path = Path(file)
+    return path.relative_to(shipped.parent).as_posix() if path.is_relative_to(shipped) else file
+
+
 def templates() -> Path:
     """The folder of report, web and init templates."""
     return _shipped("templates")

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from datetime import datetime, timezone
 from pathlib import Path
 
 from mlflow_carbon.errors import SettingsError
@@ -321,6 +322,23 @@ def live_key(environ: Mapping[str, str] | None = None) -> str:
     """The key of the provider of live intensities, or ``""``. No setting, so that nothing ever shows it."""
     source = os.environ if environ is None else environ
     return source.get(ENV_PREFIX + "LIVE_KEY", "")
+
+
+def source_date(environ: Mapping[str, str] | None = None) -> datetime | None:
+    """The moment that SOURCE_DATE_EPOCH puts in place of now (https://reproducible-builds.org/specs/source-date-epoch/).
+
+    Raises:
+        SettingsError: it is no whole number of seconds.
+    """
+    source = os.environ if environ is None else environ
+    text = source.get("SOURCE_DATE_EPOCH", "")
+    if not text:
+        return None
+    try:
+        return datetime.fromtimestamp(int(text), timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        hint = "Set it to whole seconds since 1970-01-01 UTC, or unset it."
+        raise SettingsError(f"SOURCE_DATE_EPOCH={text[:60]!r} is no moment. {hint}") from None
 
 
 def visible_gpus(environ: Mapping[str, str] | None = None) -> str | None:

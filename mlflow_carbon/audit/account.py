@@ -42,7 +42,7 @@ def energy_account(runs: Sequence[Evidence], model_names: Mapping[str, str]) -> 
     counted = [by_id[run_id] for run_id in groups.counted]
     energies = [energy for run in counted if (energy := energy_j(run)) is not None]
     total = sum(energies, start=Range.exactly(0.0)) if energies else None
-    measured = sum(_measured_j(run) for run in counted)
+    measured = sum((_measured_j(run) for run in counted), start=0.0)
     emissions = [found for run in counted if (found := emissions_g(run)) is not None]
     bases = {text(run, f"tag.{Tag.FACTOR_BASIS}") for run in counted if emissions_g(run)}
     return EnergyAccount(
@@ -124,11 +124,14 @@ def _failed_j(runs: Mapping[str, Evidence], groups: Counted) -> float:
     """What runs that failed used, a failed run inside a failed one only once."""
     measured = {*groups.counted, *groups.inside}
     return sum(
-        energy.mid
-        for run_id in measured
-        if _failed(runs[run_id])
-        and (energy := energy_j(runs[run_id])) is not None
-        and not _inside_failed(run_id, runs, groups)
+        (
+            energy.mid
+            for run_id in measured
+            if _failed(runs[run_id])
+            and (energy := energy_j(runs[run_id])) is not None
+            and not _inside_failed(run_id, runs, groups)
+        ),
+        start=0.0,
     )
 
 

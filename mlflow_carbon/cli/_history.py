@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import mlflow_carbon
 from mlflow_carbon.audit.baseline import Earlier, Past, compare, read_report
 from mlflow_carbon.audit.summary import Audit
-from mlflow_carbon.errors import DataError, StoreError
+from mlflow_carbon.errors import DataError
 from mlflow_carbon.policy.model import Pack, State
 from mlflow_carbon.units import G_PER_KG, kwh
 
@@ -28,30 +28,32 @@ def key_of(packs: Sequence[Pack], query: object) -> str:
     return audit_key([sorted(pack.id for pack in packs), str(query)])
 
 
-def last_moment(store: str, question: str) -> datetime:
-    """The moment of the last audit on record that asked the same (``key_of``).
-
-    Raises:
-        StoreError: there is none.
-    """
+def last_moment(store: str, question: str) -> datetime | None:
+    """The moment of the last audit on record that asked the same (``key_of``); ``None``: this is the first."""
     from mlflow_carbon.evidence.history import History
 
-    history = History(store)
-    past = history.past(question)
-    if not past:
-        raise StoreError(
-            f"{history.shown}: no earlier audit with these policies and this selection is on record. "
-            "Make the first one with --record and without --since."
-        )
-    return past[-1].as_of
+    past = History(store).past(question)
+    return past[-1].as_of if past else None
+
+
+def first_of_its_kind(on_record: bool) -> str:
+    """What is said where ``last`` was asked for and no audit that asked the same is on record."""
+    told = (
+        "First audit on record with these policies and this selection"
+        if on_record
+        else "No audit with these policies and this selection is on record; --record keeps this one"
+    )
+    return f"{told}: everything selected was read, nothing is compared."
 
 
 def compared(audit: Audit, given: str, key: str, store: str) -> Audit:
     """The audit with its comparison to an earlier report: a file, or ``last`` on record.
 
+    The first audit of a series has nothing to be compared with and comes back as it is.
+
     Raises:
         DataError: the file is no report of ours.
-        StoreError: no audit that asked the same is on record.
+        StoreError: the recorded report cannot be read, or was changed.
     """
     if given != LAST:
         return _with(audit, read_report(_read(Path(given)), given), ())
@@ -60,10 +62,7 @@ def compared(audit: Audit, given: str, key: str, store: str) -> Audit:
     history = History(store)
     past = [one for one in history.past(key) if one.as_of < audit.as_of]
     if not past:
-        raise StoreError(
-            f"{history.shown}: no earlier audit with these policies and this selection is on record. "
-            "Make the first one with --record and without --compare."
-        )
+        return audit
     figures = tuple(
         Past(one.as_of, {State(name): n for name, n in one.counts.items()}) for one in past
     )

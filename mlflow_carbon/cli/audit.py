@@ -19,6 +19,7 @@ from mlflow_carbon.cli._integrity import attestations, seal_check, sign
 from mlflow_carbon.cli._pades import pdf_signer, pdf_signing
 from mlflow_carbon.cli.keys import signing_key
 from mlflow_carbon.errors import OutputError
+from mlflow_carbon.settings import source_date
 
 if TYPE_CHECKING:
     from mlflow_carbon.audit.select import Progress
@@ -50,9 +51,10 @@ def chosen_formats(
 
 
 def _moment(context: click.Context, parameter: click.Parameter, text: str | None) -> datetime:
-    """A date means the end of that day; without a time zone it is UTC."""
+    """A date means the end of that day; without a time zone it is UTC. Default: SOURCE_DATE_EPOCH, else now."""
     if text is None:
-        return datetime.now(timezone.utc).replace(microsecond=0)
+        # Not cut to the second: a run that began in this second is there.
+        return source_date() or datetime.now(timezone.utc)
     return _end_of(text, context, parameter)
 
 
@@ -87,7 +89,7 @@ def _end_of(
 @click.option("--sign", "key", metavar="KEY", help="Sign the report with this private key (name or file) for the use audit.")  # fmt: skip
 @click.option("--compare", metavar="REPORT", help="Compare with an earlier report.json, or with the `last` audit on record.")  # fmt: skip
 @click.option("--record", "on_record", is_flag=True, help="Put the audit on record in the store, in an experiment of its own.")  # fmt: skip
-@click.option("--as-of", callback=_moment, metavar="DATE", help="Audit as of this moment (UTC); default: now.")  # fmt: skip
+@click.option("--as-of", callback=_moment, metavar="DATE", help="Audit as of this moment (UTC); default: SOURCE_DATE_EPOCH where it is set, else now.")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Exit with 3 when evidence is missing or not all could be read.")  # fmt: skip
 @click.option("--fail-on", type=click.Choice(SEVERITIES), default="low", show_default=True, help="Exit with 1 only when a rule of this severity or worse failed.")  # fmt: skip
 @click.option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="columns: straight from the database, for very many runs; plain: through MLflow. The answers are the same.")  # fmt: skip
@@ -109,7 +111,7 @@ def command(
         formats = (*formats, "json")  # what the next audit compares with
     from mlflow_carbon.audit.run import run_audit  # imports MLflow: some seconds
     from mlflow_carbon.audit.select import AuditRequest
-    from mlflow_carbon.cli._history import compared, record
+    from mlflow_carbon.cli._history import LAST, compared, first_of_its_kind, record
     from mlflow_carbon.cli._summary import print_summary
     from mlflow_carbon.policy.load import load_pack
     from mlflow_carbon.report.look import Look, load_look
@@ -149,6 +151,8 @@ def command(
                 written |= {"signature": sign(audit, written, key, partial)}
     files = {name: out / path.name for name, path in written.items()}
     print_summary(audit, files)
+    if LAST in (rest["compare"], rest["since"]) and audit.change is None and query.since is None:
+        click.echo(first_of_its_kind(bool(rest["on_record"])))
     if rest["on_record"]:
         click.echo(f"On record: {record(audit, [*files.values()], question, store)}.")
     if "pdf" in formats and "pdf" not in written:
@@ -159,8 +163,7 @@ def command(
 def _queries(rest: Mapping[str, object], store: str, packs: tuple[Pack, ...]) -> tuple[Query, str]:
     """What to read, and the key of audits that ask the same.
 
-    Raises:
-        StoreError: ``--since last``, and no audit is on record.
+    ``--since last`` reads everything where no such audit is on record.
     """
     from mlflow_carbon.cli._history import LAST, key_of, last_moment
     from mlflow_carbon.evidence.query import Query

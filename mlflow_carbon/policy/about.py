@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime, timezone
 
+from mlflow_carbon import resources
 from mlflow_carbon.evidence.model import Evidence, Fact, FactValue, Subject, SubjectKind
 from mlflow_carbon.policy.model import Pack, Waiver
 
@@ -26,7 +27,10 @@ def pack_evidence(pack: Pack, as_of: datetime) -> Evidence:
         values["policy.review_age_days"] = (today - pack.reviewed_on).days
     if pack.review_every_days is not None:
         values["policy.review_every_days"] = pack.review_every_days
-    facts = {name: Fact(value, f"policy file {pack.file}") for name, value in values.items()}
+    facts = {
+        name: Fact(value, f"policy file {resources.told(pack.file)}")
+        for name, value in values.items()
+    }
     return Evidence(Subject(SubjectKind.POLICY, pack.id, f"policy {pack.id} {pack.version}"), facts)
 
 

@@ -7,7 +7,7 @@ import io
 
 from mlflow_carbon.audit.finding import Finding
 from mlflow_carbon.audit.summary import Audit
-from mlflow_carbon.report.shown import visible
+from mlflow_carbon.report.shown import place, visible
 
 COLUMNS = (
     "identity", "state", "underlying", "severity", "rule", "pack", "subject_kind", "subject_key",
@@ -48,7 +48,7 @@ def values(finding: Finding) -> tuple[str, ...]:
         "; ".join(f"{r.framework}/{r.control} ({r.relation.value})" for r in finding.controls),
         finding.remediation,
         finding.waiver,
-        str(finding.at),
+        place(finding.at),
     )
 
 

@@ -18,6 +18,7 @@ from mlflow_carbon.audit.summary import Audit, DatasetRow, EnergyAccount, RuleSu
 from mlflow_carbon.evidence.model import Attestation
 from mlflow_carbon.evidence.sealed import SealCheck
 from mlflow_carbon.policy.model import Gate, Pack, State
+from mlflow_carbon.resources import told
 from mlflow_carbon.units import Range
 
 SCHEMA_VERSION = "1.0"
@@ -120,7 +121,7 @@ def _pack(pack: Pack) -> dict[str, Any]:
         "version": pack.version,
         "title": pack.title,
         "owner": pack.owner,
-        "file": pack.file,
+        "file": told(pack.file),
         "sha256": pack.sha256,
         "frameworks": list(pack.frameworks),
         "parameters": {name: given.value for name, given in pack.parameters.items()},
@@ -158,7 +159,7 @@ def _rule(summary: RuleSummary) -> dict[str, Any]:
             {"framework": ref.framework, "control": ref.control, "relation": ref.relation.value}
             for ref in rule.controls
         ],
-        "at": {"file": rule.at.file, "line": rule.at.line, "column": rule.at.column},
+        "at": {"file": told(rule.at.file), "line": rule.at.line, "column": rule.at.column},
         "subjects": summary.subjects,
         "states": {state.value: summary.counts.get(state, 0) for state in State},
     }

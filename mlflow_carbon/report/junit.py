@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 from mlflow_carbon.audit.finding import Finding
 from mlflow_carbon.audit.summary import Audit
 from mlflow_carbon.policy.model import State
-from mlflow_carbon.report.shown import shown, visible
+from mlflow_carbon.report.shown import place, shown, visible
 
 _ELEMENT = {State.FAIL: "failure", State.ERROR: "error"}
 _SILENT = {State.PASS}
@@ -69,4 +69,4 @@ def _case(suite: ET.Element, finding: Finding) -> None:
         f"{o.fact}: {'missing' if o.observed is None else o.observed}, expected {o.expected} ({o.read_from})"
         for o in finding.observations
     )
-    detail.text = visible("; ".join((*seen, finding.remediation, str(finding.at))))
+    detail.text = visible("; ".join((*seen, finding.remediation, place(finding.at))))

@@ -16,7 +16,7 @@ from typing import Any
 from mlflow_carbon.audit.finding import Finding
 from mlflow_carbon.audit.summary import Audit, RuleSummary
 from mlflow_carbon.policy.model import State
-from mlflow_carbon.report.shown import shown, visible
+from mlflow_carbon.report.shown import place, shown, visible
 
 OSCAL_VERSION = "1.2.1"
 SUBJECTS = 50
@@ -171,7 +171,7 @@ def _observation(
         "methods": ["TEST-AUTOMATED"],
         "types": ["finding" if state is not State.PASS else "control-objective"],
         "collected": moment,
-        "remarks": visible(f"{rule.at}"),
+        "remarks": visible(place(rule.at)),
     }
     if found:
         observation["subjects"] = [

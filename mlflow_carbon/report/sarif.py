@@ -16,6 +16,7 @@ from mlflow_carbon.audit.finding import Finding
 from mlflow_carbon.audit.summary import Audit, RuleSummary
 from mlflow_carbon.policy.model import Pack, Severity, State
 from mlflow_carbon.report.shown import visible
+from mlflow_carbon.resources import told
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _LEVEL = {
@@ -152,7 +153,7 @@ def _location(finding: Finding) -> dict[str, Any]:
     """The subject as a logical location; the rule's place in its file as the physical one."""
     return {
         "physicalLocation": {
-            "artifactLocation": {"uri": _uri(finding.at.file)},
+            "artifactLocation": {"uri": _uri(told(finding.at.file))},
             "region": {
                 "startLine": max(finding.at.line, 1),
                 "startColumn": max(finding.at.column, 1),

@@ -6,6 +6,10 @@ Escaping for a format is the renderer's; this is about what a reader could be mi
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
+
+from mlflow_carbon.errors import Location
+from mlflow_carbon.resources import told
 
 NAME_LENGTH = 72
 TEXT_LENGTH = 1200
@@ -40,6 +44,11 @@ def _visible(character: str) -> str:
         if point < 65536
         else f"\\U{point:08x}"
     )
+
+
+def place(at: Location) -> str:
+    """Where a rule is written, as every machine would say it."""
+    return str(replace(at, file=told(at.file)))
 
 
 def shortened(text: str, limit: int) -> str:

@@ -11,7 +11,9 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
+from mlflow import MlflowClient
 
+from mlflow_carbon import resources
 from mlflow_carbon.cli import audit as cli
 from mlflow_carbon.cli.audit import command, ensure_room, whole_or_nothing
 from mlflow_carbon.errors import CarbonError, OutputError, StoreError
@@ -119,6 +121,48 @@ def test_the_same_date_gives_the_same_bytes(
     first, second = ((tmp_path / folder / "report.json").read_bytes() for folder in ("a", "b"))
     assert first == second
     assert "--as-of 2026-11-01T23:59:59+00:00" in json.loads(first)["command"]
+
+
+def test_a_run_that_ended_just_now_is_part_of_an_audit_of_now(tmp_path: Path, policy: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'now.db'}"
+    client = MlflowClient(uri)
+    run_id = client.create_run("0").info.run_id
+    client.set_terminated(run_id)
+    result = audit(uri, tmp_path / "out", policy)
+    assert "1 of 1 runs read." in result.output, result.output
+
+
+def test_source_date_epoch_takes_the_place_of_now_so_that_the_bytes_are_the_same(
+    sqlite_store: Seeded, tmp_path: Path, policy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "4070908800")
+    formats = ("--format", "pdf,html,json")
+    for folder in ("a", "b"):
+        result = audit(sqlite_store.uri, tmp_path / folder, policy, *formats)
+        assert result.exit_code == 1, result.output
+    for name in ("report.pdf", "report.html", "report.json"):
+        first, second = ((tmp_path / folder / name).read_bytes() for folder in ("a", "b"))
+        assert first == second, name
+    data = json.loads((tmp_path / "a" / "report.json").read_bytes())
+    assert data["as_of"] == "2099-01-01T00:00:00Z"
+    audit(sqlite_store.uri, tmp_path / "c", policy, "--as-of", "2099-02-01")  # it wins
+    data = json.loads((tmp_path / "c" / "report.json").read_bytes())
+    assert data["as_of"].startswith("2099-02-01")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    assert "whole seconds since 1970" in str(refusal(audit(sqlite_store.uri, tmp_path, policy)))
+
+
+def test_shipped_policies_are_named_alike_on_every_machine(
+    sqlite_store: Seeded, tmp_path: Path
+) -> None:
+    formats = ",".join(name for name in FORMATS if name not in {"pdf", "parquet"})
+    arguments = ["--store", sqlite_store.uri, "--out", str(tmp_path), "--format", formats]
+    CliRunner().invoke(command, arguments, catch_exceptions=False)
+    data = json.loads((tmp_path / "report.json").read_bytes())
+    assert data["packs"][0]["file"] == "policies/packs/baseline.yaml"
+    for file in tmp_path.iterdir():
+        assert str(resources.policies()) not in file.read_text(encoding="utf-8"), file.name
+    assert "policies/packs/baseline.yaml:" in (tmp_path / "report.html").read_text("utf-8")
 
 
 def test_a_password_is_in_no_output(tmp_path: Path, policy: Path) -> None:

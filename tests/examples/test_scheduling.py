@@ -25,7 +25,7 @@ BIN = Path(sys.executable).parent
 
 @pytest.fixture(scope="module")
 def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A store with one run and one audit on record: every recipe is for the weeks after the first."""
+    """A store with one run, after the first night of cron."""
     folder = tmp_path_factory.mktemp("weekly")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     client = MlflowClient(tracking_uri=uri)
@@ -41,8 +41,8 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "MLFLOW_CARBON_ENABLED": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    first = ["mlflow-carbon", "audit", "--record", "--fail-on", "never", "--format", "json"]
-    _run(first, made, folder)
+    shown = _run(["/bin/sh", "-c", _crontab_command()], made, folder, expect=1)
+    assert "First audit on record with these policies and this selection" in shown
     return made
 
 

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 
 from mlflow_carbon.cli.audit import command
+from mlflow_carbon.cli.report import command as report
 from mlflow_carbon.errors import DataError, StoreError
 from mlflow_carbon.evidence.history import EXPERIMENT
 from mlflow_carbon.evidence.store import Query, open_store
@@ -71,9 +72,39 @@ def test_the_second_audit_is_compared_with_the_first_on_record(uri: str, tmp_pat
         _audit(uri, tmp_path, "--compare", "last", "--as-of", "2099-01-15")
 
 
-def test_another_question_has_no_earlier_audit(uri: str, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="Make the first one with --record"):
-        _audit(uri, tmp_path, "--experiment", "work", "--compare", "last")
+@pytest.mark.parametrize("asked", ["--compare", "--since"])
+def test_the_first_audit_of_its_kind_reads_everything_and_says_that_it_is_the_first(
+    uri: str, tmp_path: Path, asked: str
+) -> None:
+    seen = _audit(uri, tmp_path, "--experiment", "work", asked, "last")
+    assert "First audit" not in str(seen["output"])
+    assert "is on record; --record keeps this one: everything selected" in str(seen["output"])
+    assert "3 of 3 runs read." in str(seen["output"])
+    assert seen["change"] is None
+
+    filtered = ("--filter", f"metrics.accuracy > 0.0{len(asked)}")  # a question of its own
+    first = _audit(uri, tmp_path, *filtered, "--record", asked, "last")
+    assert "First audit on record with these policies and this selection" in str(first["output"])
+
+
+def test_an_audit_on_record_is_written_again_from_the_store(uri: str, tmp_path: Path) -> None:
+    """A reader who has only the store gets the report that was handed over, byte for byte."""
+    told = str(_audit(uri, tmp_path / "then", "--record", "--as-of", "2099-03-01")["output"])
+    run_id = told.rpartition("run ")[2].strip(" .\n")
+    arguments = [f"runs:/{run_id}", "--store", uri, "--out", str(tmp_path / "again")]
+    result = CliRunner().invoke(report, [*arguments, "--format", "json,html"])
+    assert result.exit_code == 0, result.output
+    again = (tmp_path / "again" / "report.json").read_bytes()
+    assert again == (tmp_path / "then" / "report.json").read_bytes()
+    assert (tmp_path / "again" / "report.html").exists()
+
+    trained = MlflowClient(uri).search_runs(
+        [MlflowClient(uri).get_experiment_by_name("work").experiment_id], max_results=1
+    )
+    other = [f"runs:/{trained[0].info.run_id}", *arguments[1:]]
+    refused = CliRunner().invoke(report, other)
+    assert isinstance(refused.exception, StoreError)
+    assert "is no audit on record" in str(refused.exception)
 
 
 def test_a_report_file_can_be_compared_with_too(uri: str, tmp_path: Path) -> None:

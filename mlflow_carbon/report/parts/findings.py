@@ -21,7 +21,7 @@ from mlflow_carbon.report.blocks import (
 )
 from mlflow_carbon.report.context import UNDECIDED, Context, Group
 from mlflow_carbon.report.parts.front import of_subjects
-from mlflow_carbon.report.shown import name, shown
+from mlflow_carbon.report.shown import name, place, shown
 
 DETAILED = (State.FAIL, *UNDECIDED, State.WAIVED)
 """The states whose subjects are listed one by one."""
@@ -73,7 +73,7 @@ def rule_group(c: Context, group: Group) -> RuleGroup:
         (
             t("findings.written_at"),
             line(
-                Code(str(rule.at)),
+                Code(place(rule.at)),
                 f"; {t('findings.owner')}: {name(owner) if owner else t('not_set')}",
             ),
         ),
