@@ -70,6 +70,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
 @pytest.fixture
 def postgres_uri(postgres_server: PostgresServer) -> str:
     """A new, empty PostgreSQL database."""
+    postgres_server.ensure_postgres_running()  # a test's forked child may have stopped it as it ended
     name = f"test_{uuid.uuid4().hex}"
     postgres_server.psql(f'create database "{name}"')
     return str(postgres_server.get_uri(database=name))
