@@ -49,7 +49,7 @@ def test_a_server_without_its_policy_starts_and_keeps_protected_names_closed_unt
         assert str(server.policy) in message
     server.policy.write_text(policy_files.REVIEWED.replace("assert:", "asert:", 1))
     status, message = api.promote("early")
-    assert (status, "asert" in message) == (403, True)
+    assert (status, "neither 'assert' nor 'attest'" in message) == (403, True)
     assert f"{server.policy}:" in message  # and the line
     server.policy.write_text(policy_files.REVIEWED)
     assert api.promote("early") == (200, "")
