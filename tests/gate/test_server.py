@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.tracking._model_registry.registry import ModelRegistryStoreRegistry
 
 from mlflow_carbon.cli import doctor
 from mlflow_carbon.gate.plugin import arm
@@ -99,13 +102,31 @@ def test_every_workspace_has_the_same_gate(gunicorn_server: Server) -> None:
     assert (last["outcome"], last["workspace"]) == ("allowed", api.workspace)
 
 
-def test_a_client_with_the_gate_is_refused_before_it_asks_a_server_that_would_allow_it(
+@pytest.fixture
+def gated_client(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], MlflowClient]]:
+    """A client of the server in a process that has the gate's setting.
+
+    MLflow keeps a client's store per address: the guarded one goes again, as other tests use the address too.
+    """
+    stores = ModelRegistryStoreRegistry._get_store_with_resolved_uri
+
+    def open_client(policy: str) -> MlflowClient:
+        monkeypatch.setenv("MLFLOW_CARBON_GATE_POLICY", str(policy_files.write(tmp_path, policy)))
+        arm()
+        stores.cache_clear()
+        return server.client()
+
+    yield open_client
+    stores.cache_clear()
+
+
+def test_a_client_with_the_gate_is_refused_before_it_asks_a_server_that_would_allow_it(
+    server: Server, gated_client: Callable[[str], MlflowClient], tmp_path: Path
 ) -> None:
     seed(server.client(), "early", passes=False)
-    monkeypatch.setenv("MLFLOW_CARBON_GATE_POLICY", str(policy_files.write(tmp_path)))
-    arm()
-    guarded = server.client()
+    guarded = gated_client(policy_files.REVIEWED)
     server.policy.write_text(policy_files.REVIEWED.replace("[champion,", "[another,"))
     before = len(server.ledger.read().entries)
     try:
@@ -120,14 +141,12 @@ def test_a_client_with_the_gate_is_refused_before_it_asks_a_server_that_would_al
 
 
 def test_a_client_with_the_gate_is_no_way_around_the_servers(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, gated_client: Callable[[str], MlflowClient]
 ) -> None:
     seed(server.client(), "late", passes=False)
-    nothing = policy_files.REVIEWED.replace("[champion,", "[another,")
-    monkeypatch.setenv("MLFLOW_CARBON_GATE_POLICY", str(policy_files.write(tmp_path, nothing)))
-    arm()
+    client = gated_client(policy_files.REVIEWED.replace("[champion,", "[another,"))
     with pytest.raises(MlflowException, match="REV-001"):
-        server.client().set_registered_model_alias("late", "champion", "1")
+        client.set_registered_model_alias("late", "champion", "1")
     assert Api(server.url).aliases("late") == {}
 
 

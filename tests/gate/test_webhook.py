@@ -148,10 +148,12 @@ def receiving(client: MlflowClient, folder: Path) -> Iterator[Receiver]:
     server = Receiver(("127.0.0.1", 0), keeper, look)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @pytest.fixture
