@@ -217,6 +217,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The plain server (uvicorn from MLflow 3 on). It may send webhooks to this machine."""
     webhooks = {
         "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http",
+        "MLFLOW_WEBHOOK_CACHE_TTL": "0",  # else a new webhook is first seen after a minute
         "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
     }
     with running_server(tmp_path_factory.mktemp("server"), "--workers", "1", **webhooks) as running:
