@@ -142,4 +142,4 @@ def _dataset_row(dataset: Dataset) -> str:
 def _cell(text: str) -> str:
     """Text that stays text: HTML escaped, the signs Markdown would act on made harmless."""
     shown = re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(plain(text), quote=False))
-    return re.sub(r"^([#+>-]|\d+[.)])", r"\\\1", shown)
+    return re.sub(r"^(\d*)([#+>-]|[.)](?=\s|$))", r"\1\\\2", shown)

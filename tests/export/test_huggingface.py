@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from datetime import datetime
 
+import pytest
 import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
@@ -79,3 +80,13 @@ def test_texts_from_the_store_stay_text(hostile: ModelRecord, made_at: datetime)
     assert not re.search(r"<(script|a|code|b|img|hr)\b", page)
     assert "\u202e" not in content
     assert "\x00" not in content
+
+
+@pytest.mark.parametrize(
+    "text", ["458.29 g", "7", "1. first", "2) second", "3.", "# no heading", "- no list", "+ nor"]
+)
+def test_texts_that_begin_like_a_list_or_a_heading_are_read_as_they_were_written(
+    record: ModelRecord, made_at: datetime, text: str
+) -> None:
+    page = render(replace(record, description=text), made_at).split("---\n", 2)[2]
+    assert f"<p>{text}</p>" in MarkdownIt("commonmark").render(page)
