@@ -165,6 +165,7 @@ def test_two_hosts_that_end_at_the_same_time_are_summed_on_their_run(
     assert tags[Tag.STATUS] == "partial"
     assert run.info.status == "FINISHED"  # set by the first host alone
     assert {Param.EVIDENCE_SHA256, Param.EVIDENCE_SHA256 + ".2"} <= run.data.params.keys()
+    assert Param.EVIDENCE_SHA256 + ".3" not in run.data.params
     assert [path for node in "ab" for path in (tmp_path / node).rglob("*.run")] == []
 
 
