@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
@@ -17,6 +18,7 @@ def policies() -> Path:
     return _shipped("policies")
 
 
+@functools.cache  # asked once for each finding, of few files
 def told(file: str) -> str:
     """The path of a shipped policy from the package on, the same on every machine; any other as it is."""
     shipped = policies()
