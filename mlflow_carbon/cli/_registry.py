@@ -50,6 +50,9 @@ def open_client(store: str | None, registry: str | None) -> Any:
     """An ``MlflowClient``; a store alone is the registry too."""
     from mlflow import MlflowClient
 
+    from mlflow_carbon.evidence.client import hide_progress_bars
+
+    hide_progress_bars()
     return MlflowClient(tracking_uri=store, registry_uri=registry or store)
 
 

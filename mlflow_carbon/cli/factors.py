@@ -149,7 +149,8 @@ def recompute(
         factors = hourly_table(hourly)
         hours = [hour for document in documents for hour in hours_of(document)]
         found = {"mid": hourly_emissions_g(hours, factors)}
-        told = f"{len(hours)} hours with the factors of {hourly}"
+        counted = "1 hour" if len(hours) == 1 else f"{len(hours)} hours"
+        told = f"{counted} with the factors of {hourly}"
     else:
         factor = _factor(place)
         parts = [emissions_g(energy_of(document), factor) for document in documents]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from mlflow_carbon.cli._registry import open_client
 from mlflow_carbon.cli.keys import signing_key
 
 
@@ -21,8 +22,6 @@ def command(store: str, file: Path, key: str, experiments: tuple[str, ...]) -> N
     Run it regularly, by another user than those who train. `mlflow-carbon verify --ledger FILE` then
     names runs that vanished, records that were replaced and files that were changed.
     """
-    from mlflow import MlflowClient  # some seconds
-
     from mlflow_carbon.evidence.ledger import Ledger
     from mlflow_carbon.evidence.store import Query, has_ended, open_store
     from mlflow_carbon.evidence.witness import witness
@@ -34,8 +33,7 @@ def command(store: str, file: Path, key: str, experiments: tuple[str, ...]) -> N
         for run in opened.runs(Query(experiments=experiments))
         if has_ended(run, now)
     ]
-    client = MlflowClient(tracking_uri=store, registry_uri=store)
-    added = witness(client, runs, ledger, own, now)
+    added = witness(open_client(store, None), runs, ledger, own, now)
     click.echo(f"{added} of {len(runs)} runs are new or changed since they were last seen: {file}")
     click.echo(f"Head {ledger.read().head}")
     click.echo("Keep the head elsewhere too (a mail, a ticket): it shows later whether lines were cut off.")  # fmt: skip

@@ -62,15 +62,23 @@ def yaml_fields(path: Path, text: str, first_line: int = 1) -> list[tuple[str, A
     ]
 
 
+_PLAIN_TAGS = {
+    f"tag:yaml.org,2002:{name}"
+    for name in ("str", "int", "float", "bool", "null", "timestamp", "seq")
+}
+
+
 def node_text(node: Any) -> str | None:
-    """A text, or texts joined by commas; ``None`` for anything else."""
+    """A text, or texts joined by commas; ``None`` for anything else, such as a tag that asks for an object."""
     import yaml
 
+    if node.tag not in _PLAIN_TAGS:
+        return None
     if isinstance(node, yaml.ScalarNode):
         return "" if node.tag == "tag:yaml.org,2002:null" else " ".join(str(node.value).split())
     if isinstance(node, yaml.SequenceNode):
         texts = [node_text(item) for item in node.value if isinstance(item, yaml.ScalarNode)]
-        if len(texts) == len(node.value):
+        if len(texts) == len(node.value) and None not in texts:
             return ", ".join(text for text in texts if text)
     return None
 

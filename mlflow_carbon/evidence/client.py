@@ -9,6 +9,7 @@ from typing import Any
 import requests
 from mlflow import MlflowClient
 from mlflow.environment_variables import (
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR,
     MLFLOW_HTTP_REQUEST_MAX_RETRIES,
     MLFLOW_HTTP_REQUEST_TIMEOUT,
 )
@@ -43,6 +44,12 @@ def open_client(uri: str) -> ClientStore:
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)  # a server of another kind shows itself here
     return ClientStore(uri, client)
+
+
+def hide_progress_bars() -> None:
+    """Unless the user set it: MLflow's bar for each of many small files would drown our answer."""
+    if not MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.is_set():
+        MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
 
 
 @contextmanager

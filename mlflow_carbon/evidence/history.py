@@ -17,11 +17,11 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
-from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.exceptions import MlflowException
 
 from mlflow_carbon.errors import StoreError
 from mlflow_carbon.evidence.address import redacted
+from mlflow_carbon.evidence.client import hide_progress_bars
 from mlflow_carbon.evidence.store import open_store
 from mlflow_carbon.schema import AuditTag
 
@@ -68,8 +68,7 @@ class History:
         Raises:
             StoreError: it cannot be read.
         """
-        if not MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.is_set():
-            MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+        hide_progress_bars()
         open_store(uri)
         self.shown = redacted(uri)
         self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.exceptions import MlflowException
 
 from mlflow_carbon import schema
 from mlflow_carbon.errors import StoreError
 from mlflow_carbon.evidence import signature
+from mlflow_carbon.evidence.client import hide_progress_bars
 from mlflow_carbon.evidence.sealed import Change, Seal, SealCheck
 from mlflow_carbon.evidence.store import Query, open_store
 from mlflow_carbon.evidence.witness import Seen, compared, vanished
@@ -50,9 +50,7 @@ class Seals:
         Raises:
             StoreError: it cannot be read.
         """
-        # A bar for each of many small files would drown the answer.
-        if not MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.is_set():
-            MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+        hide_progress_bars()
         self._store = open_store(uri)
         self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         self._trust, self._seen = trust, seen
