@@ -48,7 +48,7 @@ def open_client(uri: str) -> ClientStore:
 
 def hide_progress_bars() -> None:
     """Unless the user set it: MLflow's bar for each of many small files would drown our answer."""
-    if not MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.is_set():
+    if not MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.defined:
         MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
 
 
