@@ -20,6 +20,7 @@ from mlflow.entities import Run
 
 import mlflow_carbon
 from mlflow_carbon.schema import PREFIX, PREFIX_METRIC
+from tests.tracking.servers import Server
 
 
 @pytest.fixture(scope="session")
@@ -192,6 +193,40 @@ def interpreter(environment: dict[str, str], tmp_path: Path, work: Path) -> Call
         return Finished(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Server]:
+    """One server for all tests that need no special one."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(empty_store, folder / "mlflow.db")
+    started = Server(folder, f"sqlite:///{folder / 'mlflow.db'}")
+    MlflowClient(started.uri).create_experiment("tests")
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session")
+def guarded_server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Server]:
+    """The same behind basic-auth; the password of ``admin`` is correct-horse-battery."""
+    folder = tmp_path_factory.mktemp("guarded")
+    shutil.copy(empty_store, folder / "mlflow.db")
+    (folder / "auth.ini").write_text(
+        "[mlflow]\ndefault_permission = READ\n"
+        f"database_uri = sqlite:///{folder / 'users.db'}\n"
+        "admin_username = admin\nadmin_password = correct-horse-battery\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+    )
+    started = Server(
+        folder,
+        f"sqlite:///{folder / 'mlflow.db'}",
+        "--app-name",
+        "basic-auth",
+        MLFLOW_AUTH_CONFIG_PATH=str(folder / "auth.ini"),
+        MLFLOW_FLASK_SERVER_SECRET_KEY="for the tests only",
+    )
+    yield started
+    started.stop()
 
 
 def ours(run: Run) -> dict[str, float]:

@@ -7,11 +7,13 @@ import json
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import RunTag
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import fluent
 
 from mlflow_carbon.schema import Artifact, Metric, Param, Tag
@@ -260,17 +262,23 @@ def test_labels_of_the_settings_are_on_the_run_and_code_wins_over_the_environmen
     assert tags[Tag.PHASE] == "training"
 
 
-def test_a_file_store_works_where_mlflow_still_allows_it(
-    measuring: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_is_measured_from_before_the_call_that_creates_it_returns(
+    measuring: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    client = MlflowClient((tmp_path / "mlruns").as_uri())
-    run_id = client.create_run("0").info.run_id
-    burn(0.1)
-    client.set_terminated(run_id)
-    run = client.get_run(run_id)
+    create = SqlAlchemyStore.create_run
+
+    def slowly(self: SqlAlchemyStore, *args: Any, **kwargs: Any) -> Any:
+        burn(0.5)
+        return create(self, *args, **kwargs)
+
+    monkeypatch.setattr(SqlAlchemyStore, "create_run", slowly)
+    with mlflow.start_run() as active:
+        pass
+    run = measuring.get_run(active.info.run_id)
+    mlflows_s = (run.info.end_time - run.info.start_time) / 1000
+    assert 0.5 <= ours(run)[Metric.DURATION_S] == pytest.approx(mlflows_s, abs=0.3)
+    assert ours(run)[Metric.CPU_ENERGY_KWH] > 0
     assert our_tags(run)[Tag.STATUS] == "measured"
-    assert ours(run)[Metric.ENERGY_KWH] > 0
 
 
 def test_a_child_tagged_with_its_parent_later_is_contained_in_it_from_the_start(

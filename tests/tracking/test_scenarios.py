@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -57,32 +56,6 @@ def test_a_run_attached_and_ended_here_counts_to_its_end(measuring: MlflowClient
     run = measuring.get_run(run_id)
     assert our_tags(run)[Tag.EXIT] == "finished"
     assert ours(run)[Metric.ENERGY_KWH] > 0
-
-
-def test_metrics_logged_asynchronously_are_not_lost_and_the_run_is_measured_once(
-    measuring: MlflowClient,
-) -> None:
-    with mlflow.start_run() as active:
-        for step in range(20):
-            mlflow.log_metric("loss", step, step=step, synchronous=False)
-        burn(0.1)
-    run = measuring.get_run(active.info.run_id)
-    assert len(measuring.get_metric_history(run.info.run_id, "loss")) == 20
-    assert len(measuring.get_metric_history(run.info.run_id, Metric.ENERGY_KWH)) == 1
-
-
-def test_runs_in_two_stores_are_each_written_to_their_own(
-    measuring: MlflowClient, empty_store: Path, tmp_path: Path
-) -> None:
-    shutil.copy(empty_store, tmp_path / "other.db")
-    other = MlflowClient(f"sqlite:///{tmp_path / 'other.db'}")
-    experiment = other.create_experiment("other", (tmp_path / "other").as_uri())
-    with mlflow.start_run() as here:
-        there = other.create_run(experiment).info.run_id
-        burn(0.1)
-        other.set_terminated(there)
-    assert ours(other.get_run(there))[Metric.ENERGY_KWH] > 0
-    assert ours(measuring.get_run(here.info.run_id))[Metric.ENERGY_KWH] > 0
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning:sklearn")

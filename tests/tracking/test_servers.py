@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,17 +31,6 @@ with mlflow.start_run(run_name={name!r}):
     {middle}
 """
     )
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Server]:
-    """One server for all tests of this file."""
-    folder = tmp_path_factory.mktemp("server")
-    shutil.copy(empty_store, folder / "mlflow.db")
-    started = Server(folder, f"sqlite:///{folder / 'mlflow.db'}")
-    MlflowClient(started.uri).create_experiment("tests")
-    yield started
-    started.stop()
 
 
 @pytest.fixture
@@ -198,44 +186,3 @@ def test_a_spool_that_fills_up_costs_nothing_but_the_safety_net(
     )
     assert "could not keep a spool file" in Path(evidence).read_text()
     assert spooled(environment) == []
-
-
-def test_basic_auth_is_no_obstacle(program: Program, tmp_path: Path, empty_store: Path) -> None:
-    shutil.copy(empty_store, tmp_path / "auth.db")
-    config = tmp_path / "auth.ini"
-    config.write_text(
-        "[mlflow]\ndefault_permission = READ\n"
-        f"database_uri = sqlite:///{tmp_path / 'users.db'}\n"
-        "admin_username = admin\nadmin_password = correct-horse-battery\n"
-        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
-    )
-    server = Server(
-        tmp_path,
-        f"sqlite:///{tmp_path / 'auth.db'}",
-        "--app-name",
-        "basic-auth",
-        MLFLOW_AUTH_CONFIG_PATH=str(config),
-        MLFLOW_FLASK_SERVER_SECRET_KEY="for this test only",
-    )
-    try:
-        done = program(
-            script("with a password"),
-            MLFLOW_TRACKING_URI=server.uri,
-            MLFLOW_TRACKING_USERNAME="admin",
-            MLFLOW_TRACKING_PASSWORD="correct-horse-battery",
-        )
-    finally:
-        server.stop()
-    assert done.code == 0, done.err
-    run = runs(f"sqlite:///{tmp_path / 'auth.db'}")["with a password"]
-    assert our_tags(run)[Tag.STATUS] == "measured"
-
-
-def test_a_postgresql_store_is_written_like_any_other(
-    program: Program, postgres_uri: str, environment: dict[str, str]
-) -> None:
-    done = program(script("in postgresql"), MLFLOW_TRACKING_URI=postgres_uri)
-    assert done.code == 0, done.err
-    run = runs(postgres_uri)["in postgresql"]
-    assert our_tags(run)[Tag.STATUS] == "measured"
-    assert ours(run)[Metric.ENERGY_KWH] > 0
