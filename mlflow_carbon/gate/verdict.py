@@ -186,7 +186,7 @@ def _blocking(pack: Pack, evidence: Evidence, records: list[Any]) -> Iterator[Fi
 
 
 def _about(pack: Pack, evidence: Evidence, state: State, message: str) -> Finding:
-    fix = "Have the version audited: mlflow-carbon gate verdict models:/NAME/VERSION --key KEY."
+    fix = f"Have the version audited: mlflow-carbon gate verdict models:/{evidence.subject.key} --key KEY."
     told = (state, message, "" if state is State.PASS else fix)
     return _finding(pack, evidence, rule=RULE, severity=Severity.CRITICAL, told=told)
 

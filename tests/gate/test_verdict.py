@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from mlflow_carbon.cli import keys as keys_command
 from mlflow_carbon.cli._gate_verdict import verdict as verdict_command
@@ -17,9 +16,8 @@ from mlflow_carbon.gate import verdict
 from mlflow_carbon.gate.judge import Sources, Verdict, judge
 from mlflow_carbon.policy.load import load_pack
 from mlflow_carbon.schema import RegistryTag
-from mlflow_carbon.settings import trusted_keys
 from tests.gate import policy_files
-from tests.gate.conftest import running_server, seed
+from tests.gate.conftest import seed
 
 BY_VERDICT = policy_files.REVIEWED.replace("  blocks_at: high\n", "  blocks_at: high\n  verdict_max_age_hours: 24\n") + policy_files.NO_WORSE  # fmt: skip
 
@@ -154,15 +152,3 @@ def test_another_champion_since_the_verdict_closes_the_gate(
     client.set_registered_model_alias("rivals", "champion", "2")
     client.set_registered_model_alias("rivals", "champion", "1")
     assert ask(client, policy, "rivals").outcome == "allowed"
-
-
-def test_a_server_promotes_by_the_verdict_alone_and_over_http(tmp_path: Path) -> None:
-    with running_server(tmp_path, MLFLOW_CARBON_TRUSTED_KEYS=str(trusted_keys())) as server:
-        server.policy.write_text(BY_VERDICT)
-        client = server.client()
-        seed(client, "served")
-        with pytest.raises(MlflowException, match="No verdict of an audit is on record"):
-            client.set_registered_model_alias("served", "champion", "1")
-        assert sign(server.url, server.policy, "models:/served/1").exit_code == 0
-        client.set_registered_model_alias("served", "champion", "1")
-        assert client.get_model_version_by_alias("served", "champion").version == "1"

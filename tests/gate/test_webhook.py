@@ -232,18 +232,37 @@ def test_a_server_without_a_gate_tells_of_an_alias_and_the_alias_goes_back(
 
 
 def test_a_registry_that_does_not_answer_is_asked_again_later(receiver: Receiver) -> None:
-    assert send_raw(receiver, "unknown-model") == 503
+    content = body().replace(b"credit", b"unknown-model")
+    given = headers(content, at=datetime.now(timezone.utc))
+    assert [send_raw(receiver, content, given)[0] for _ in range(2)] == [503, 503]
 
 
-def send_raw(receiver: Receiver, name: str) -> int:
-    content = body().replace(b"credit", name.encode())
-    given = headers(content, delivery="d-9", at=datetime.now(timezone.utc))
+def test_a_captured_message_sent_again_is_refused_and_takes_nothing_back(
+    client: MlflowClient, receiver: Receiver
+) -> None:
+    seed(client, "credit")
+    client.set_registered_model_alias("credit", "champion", "1")
+    given = headers(body(), at=datetime.now(timezone.utc))
+    assert send_raw(receiver, body(), given) == (200, "credit version 1 stands\n")
+    client.set_model_version_tag("credit", "1", "review", "failed")  # what a look would act on
+    assert send_raw(receiver, body(), given) == (409, "this delivery was taken before\n")
+    renamed = given | {"x-mlflow-delivery-id": "d-2"}
+    assert send_raw(receiver, body(), renamed) == (401, "the signature is not the secret's\n")
+    old = headers(body(), delivery="d-3", at=datetime.now(timezone.utc) - timedelta(minutes=6))
+    assert send_raw(receiver, body(), old) == (409, "the message is not from now\n")
+    assert client.get_registered_model("credit").aliases == {"champion": 1}
+
+
+def send_raw(receiver: Receiver, content: bytes, given: dict[str, str]) -> tuple[int, str]:
+    """As anybody can send it who saw it pass."""
     url = f"http://127.0.0.1:{receiver.server_port}/"
     request = urllib.request.Request(url, content, given)
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(request, timeout=30)
-    with caught.value:
-        return caught.value.code
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, refused.read().decode()
 
 
 def test_a_long_message_is_not_read(receiver: Receiver) -> None:
