@@ -159,7 +159,7 @@ def _store(uri: str | None) -> Iterator[Check]:
         yield Check("store", "ok", f"{store.shown} answers")
 
 
-def _gate(current: settings.Settings) -> Iterator[Check]:
+def _gate(current: settings.Settings, uri: str | None) -> Iterator[Check]:
     if current.gate_policy is None:
         yield Check(
             "gate",
@@ -177,7 +177,13 @@ def _gate(current: settings.Settings) -> Iterator[Check]:
             "gate", "problem", str(error), "protected names stay closed until this is mended"
         )
     else:
-        yield Check("gate", "ok", f"{pack.id} {pack.version}")
+        found = f"{pack.id} {pack.version}"
+        if uri is not None and uri.startswith(("http://", "https://")):
+            advice = f"{found}, asked here only as early advice; others can go around it"
+            fix = "set MLFLOW_CARBON_GATE_POLICY where the server runs: only the server enforces"
+            yield Check("gate", "note", advice, fix)
+        else:
+            yield Check("gate", "ok", found)
 
 
 def _identities(uri: str | None) -> Iterator[Check]:
@@ -221,7 +227,7 @@ def _diagnose(store: str | None) -> list[Check]:
         lambda: _carbon(current),
         _report,
         lambda: _store(store),
-        lambda: _gate(current),
+        lambda: _gate(current, store),
         lambda: _identities(store),
     ]
     for part in parts:

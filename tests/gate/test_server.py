@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from mlflow.tracking._model_registry.registry import ModelRegistryStoreRegistry
 from mlflow_carbon.cli import doctor
 from mlflow_carbon.gate.plugin import arm
 from tests.gate import policy_files
-from tests.gate.conftest import HAS_WORKSPACES, Api, Server, seed
+from tests.gate.conftest import HAS_WORKSPACES, Api, Server, running_server, seed
 
 PREFIXES = ("/api/2.0/mlflow", "/ajax-api/2.0/mlflow")
 KINDS = ("server", "auth_server", "gunicorn_server")
@@ -104,16 +106,18 @@ def test_every_workspace_has_the_same_gate(gunicorn_server: Server) -> None:
 
 @pytest.fixture
 def gated_client(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[str], MlflowClient]]:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str, Server], MlflowClient]]:
     """A client of the server in a process that has the gate's setting.
 
     MLflow keeps a client's store per address: the guarded one goes again, as other tests use the address too.
     """
     stores = ModelRegistryStoreRegistry._get_store_with_resolved_uri
 
-    def open_client(policy: str) -> MlflowClient:
-        monkeypatch.setenv("MLFLOW_CARBON_GATE_POLICY", str(policy_files.write(tmp_path, policy)))
+    def open_client(policy: str, server: Server) -> MlflowClient:
+        file = tmp_path / "of the client.yaml"
+        file.write_text(policy)
+        monkeypatch.setenv("MLFLOW_CARBON_GATE_POLICY", str(file))
         arm()
         stores.cache_clear()
         return server.client()
@@ -122,29 +126,51 @@ def gated_client(
     stores.cache_clear()
 
 
-def test_a_client_with_the_gate_is_refused_before_it_asks_a_server_that_would_allow_it(
-    server: Server, gated_client: Callable[[str], MlflowClient], tmp_path: Path
+def test_a_client_with_the_gate_is_refused_before_it_asks_a_server_without_one(
+    tmp_path: Path, gated_client: Callable[[str, Server], MlflowClient]
 ) -> None:
-    seed(server.client(), "early", passes=False)
-    guarded = gated_client(policy_files.REVIEWED)
-    server.policy.write_text(policy_files.REVIEWED.replace("[champion,", "[another,"))
-    before = len(server.ledger.read().entries)
-    try:
-        with pytest.raises(MlflowException, match="REV-001") as caught:
-            guarded.set_registered_model_alias("early", "champion", "1")
-        assert caught.value.error_code == "PERMISSION_DENIED"
-        assert Api(server.url).promote("early") == (200, "")
-    finally:
-        server.policy.write_text(policy_files.REVIEWED)
-    assert len(server.ledger.read().entries) == before  # the server was not asked, nor gated it
+    """Advice and no security: whoever asks the server without the setting is not refused."""
+    with running_server(tmp_path, "--workers", "1", MLFLOW_CARBON_GATE_POLICY="") as ungated:
+        seeded = seed(ungated.client(), "early", passes=False)
+        ungated.client().create_registered_model("prod.early")
+        guarded = gated_client(policy_files.REVIEWED, ungated)
+        source = f"runs:/{seeded.run_id}/model"
+        calls: dict[str, Callable[[], object]] = {
+            "REV-001": lambda: guarded.set_registered_model_alias("early", "champion", "1"),
+            "stage 'Production'": lambda: _to_production(guarded, "early"),
+            "GATE-COPY": lambda: guarded.create_model_version("prod.early", source, seeded.run_id),
+            "GATE-RENAME": lambda: guarded.rename_registered_model("early", "prod.renamed"),
+            "GATE-EVIDENCE-TAG": lambda: guarded.set_model_version_tag(
+                "early", "1", "mlflow_carbon.registered_by", "bob"
+            ),
+        }
+        for words, call in calls.items():
+            with pytest.raises(MlflowException, match=re.compile(words, re.IGNORECASE)) as caught:
+                call()
+            assert caught.value.error_code == "PERMISSION_DENIED"
+        result = CliRunner().invoke(doctor.command, ["--store", ungated.url, "--json"])
+        (told,) = (one for one in json.loads(result.stdout) if one["area"] == "gate")
+        assert "only as early advice" in told["found"]
+        api = Api(ungated.url)
+        assert "aliases" not in api.version("early")
+        guarded.set_registered_model_alias("early", "candidate", "1")
+        assert api.promote("early") == (200, "")
+        assert api.aliases("early") == {"candidate": "1", "champion": "1"}
+        assert not ungated.ledger.path.exists()
     assert not list(tmp_path.rglob("*ledger*"))
 
 
+def _to_production(client: MlflowClient, name: str) -> None:
+    with warnings.catch_warnings():  # stages are on their way out of MLflow
+        warnings.simplefilter("ignore")
+        client.transition_model_version_stage(name, "1", "Production")
+
+
 def test_a_client_with_the_gate_is_no_way_around_the_servers(
-    server: Server, gated_client: Callable[[str], MlflowClient]
+    server: Server, gated_client: Callable[[str, Server], MlflowClient]
 ) -> None:
     seed(server.client(), "late", passes=False)
-    client = gated_client(policy_files.REVIEWED.replace("[champion,", "[another,"))
+    client = gated_client(policy_files.REVIEWED.replace("[champion,", "[another,"), server)
     with pytest.raises(MlflowException, match="REV-001"):
         client.set_registered_model_alias("late", "champion", "1")
     assert Api(server.url).aliases("late") == {}

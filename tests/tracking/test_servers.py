@@ -42,8 +42,12 @@ def proxy(server: Server) -> Iterator[Proxy]:
 
 
 def test_a_run_on_a_server_carries_figures_and_seal_and_the_server_measures_nothing(
-    program: Program, server: Server, environment: dict[str, str]
+    program: Program,
+    server: Server,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)  # where MLflow 2 looks for artifacts
     done = program(script("over http"), MLFLOW_TRACKING_URI=server.uri)
     assert done.code == 0, done.err
     run = runs(server.uri)["over http"]
@@ -164,9 +168,14 @@ def test_a_certificate_that_is_refused_at_the_end_leaves_the_record_to_recover(
 
 
 def test_a_spool_that_fills_up_costs_nothing_but_the_safety_net(
-    program: Program, server: Server, environment: dict[str, str], tmp_path: Path
+    program: Program,
+    server: Server,
+    environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A limit on the size of files stands for the full disk: the kernel refuses to append."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)  # where MLflow 2 looks for artifacts
     done = program(
         script(
             "full",

@@ -51,7 +51,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
             (tmp_path / "mlruns").as_uri(), {"MLFLOW_ALLOW_FILE_STORE": "true"}
         ),
     }[request.param]()
-    for name, value in made.needs.items():
+    for name, value in made.environment.items():
         monkeypatch.setenv(name, value)
     client = MlflowClient(made.uri)
     if client.get_experiment_by_name("tests") is None:
