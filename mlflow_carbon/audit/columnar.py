@@ -21,6 +21,7 @@ import duckdb
 import mlflow_carbon
 from mlflow_carbon.audit import assess, totals
 from mlflow_carbon.audit.account import energy_row
+from mlflow_carbon.audit.digests import write_digests
 from mlflow_carbon.audit.finding import Finding
 from mlflow_carbon.audit.matrix import (
     SUBJECT_KEYS,
@@ -70,7 +71,7 @@ def suits(store: Store, request: AuditRequest) -> TypeGuard[TableStore]:
             "--model alone. Leave --engine out: the plain engine gives the same answers."
         )
     if request.engine == "auto" and isinstance(store, TableStore) and possible:
-        return _count(request, store) >= MANY_RUNS
+        return request.digests_file is not None or _count(request, store) >= MANY_RUNS
     return request.engine == "columns"
 
 
@@ -175,6 +176,8 @@ class _Columns:
         self.progress("Checking", selection.runs_read, selection.runs_read)
         if self.request.findings_file:
             write_findings(self.con, cells, self.request.findings_file)
+        if self.request.digests_file:
+            write_digests(tables, self.request.digests_file)
         found += self._listed(
             experiments, sorted(groups, key=lambda group: group.order), comparisons
         )

@@ -39,6 +39,8 @@ class AuditRequest:
     """Threads; 0: as many as there are processors."""
     findings_file: Path | None = None
     """Where an audit in columns writes all its answers on runs and datasets, as Parquet."""
+    digests_file: Path | None = None
+    """Where an audit in columns writes one digest for each run (``audit.digests``)."""
     seals: Callable[[str], SealCheck] | None = None
     """Compares a run with its seal (``evidence.seal.Seals.check``); ``None``: the facts ``seal.*`` stay unknown."""
     attestations: Mapping[str, tuple[Attestation, ...]] = field(default_factory=dict)

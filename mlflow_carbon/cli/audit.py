@@ -22,7 +22,7 @@ from mlflow_carbon.errors import OutputError
 from mlflow_carbon.settings import source_date
 
 if TYPE_CHECKING:
-    from mlflow_carbon.audit.select import Progress
+    from mlflow_carbon.audit.select import AuditRequest, Progress
     from mlflow_carbon.audit.summary import Audit
     from mlflow_carbon.evidence.query import Query
     from mlflow_carbon.policy.model import Pack
@@ -96,6 +96,7 @@ def _end_of(
 @click.option("--memory", type=click.IntRange(min=128), default=1024, show_default=True, metavar="MB", help="What the columns may take before they go to disk.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(min=0), default=0, help="Threads; default: one for each processor.")  # fmt: skip
 @click.option("--all-findings", "findings_file", type=click.Path(path_type=Path, dir_okay=False), help="Write every answer of an audit in columns to this Parquet file too.")  # fmt: skip
+@click.option("--incremental", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER", help="Keep the audit there; while nothing is written to the store, the next one uses it. Tells which runs were edited since.")  # fmt: skip
 @pdf_signing
 def command(
     store: str,
@@ -109,7 +110,6 @@ def command(
     ensure_room(out, _ROOM_BYTES)
     if rest["on_record"] and "json" not in formats:
         formats = (*formats, "json")  # what the next audit compares with
-    from mlflow_carbon.audit.run import run_audit  # imports MLflow: some seconds
     from mlflow_carbon.audit.select import AuditRequest
     from mlflow_carbon.cli._history import LAST, compared, first_of_its_kind, record
     from mlflow_carbon.cli._summary import print_summary
@@ -141,7 +141,7 @@ def command(
         seals=seal_check(store, ledger) if rest["with_seals"] or ledger else None,
     )
     with _shown_progress() as progress:
-        audit = run_audit(request, as_of, progress)
+        audit, told = _audited(request, as_of, rest["incremental"], progress)
         if rest["compare"]:
             audit = compared(audit, str(rest["compare"]), question, store)
         progress("Writing the report", 0, None)
@@ -151,6 +151,8 @@ def command(
                 written |= {"signature": sign(audit, written, key, partial)}
     files = {name: out / path.name for name, path in written.items()}
     print_summary(audit, files)
+    if told:
+        click.echo(told)
     if LAST in (rest["compare"], rest["since"]) and audit.change is None and query.since is None:
         click.echo(first_of_its_kind(bool(rest["on_record"])))
     if rest["on_record"]:
@@ -158,6 +160,19 @@ def command(
     if "pdf" in formats and "pdf" not in written:
         click.echo(f"No PDF: {pango_problem()}", err=True)
     sys.exit(exit_code(audit, strict=bool(rest["strict"]), fail_on=str(rest["fail_on"])))
+
+
+def _audited(
+    request: AuditRequest, as_of: datetime, kept: object, progress: Progress
+) -> tuple[Audit, str]:
+    """The audit, and a word on what an earlier one was good for."""
+    if isinstance(kept, Path):
+        from mlflow_carbon.cli._kept import incremental_audit
+
+        return incremental_audit(request, as_of, kept, progress)
+    from mlflow_carbon.audit.run import run_audit
+
+    return run_audit(request, as_of, progress), ""
 
 
 def _queries(rest: Mapping[str, object], store: str, packs: tuple[Pack, ...]) -> tuple[Query, str]:
