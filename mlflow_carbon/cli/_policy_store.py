@@ -9,14 +9,19 @@ from datetime import datetime
 import click
 
 from mlflow_carbon.audit.run import run_audit
+from mlflow_carbon.audit.seals import Comparisons
 from mlflow_carbon.audit.select import AuditRequest
+from mlflow_carbon.cli._integrity import seal_check
 from mlflow_carbon.errors import StoreError
 from mlflow_carbon.evidence.model import Evidence, SubjectKind
 from mlflow_carbon.evidence.pairs import pair_evidence
+from mlflow_carbon.evidence.snapshot import is_snapshot
 from mlflow_carbon.evidence.store import Query, Store, open_store
 from mlflow_carbon.policy.about import pack_evidence
+from mlflow_carbon.policy.compile import facts_of
 from mlflow_carbon.policy.difference import Verdicts
 from mlflow_carbon.policy.model import Pack, Rule
+from mlflow_carbon.schema import RegistryTag
 
 LISTED = 20_000
 """Answers of each audit that are compared one by one; of more, the counts are."""
@@ -29,6 +34,8 @@ def subjects(
 ) -> Iterator[Evidence]:
     """The evidence ``rule`` is put to when somebody names ``what``: a run id, a version or a model.
 
+    Artifacts (the sealed record, a version's files) are read where the rule asks about them.
+
     Raises:
         UsageError: ``what`` does not fit the scope of the rule.
         StoreError: it is not there.
@@ -38,6 +45,20 @@ def subjects(
         return
     if store is None:
         raise click.UsageError("name the store with --store, as for an audit.")
+    asked = facts_of(rule.when) | facts_of(rule.condition)
+    sealed = any(fact.startswith("seal.") for fact in asked) and not is_snapshot(store)
+    comparisons = Comparisons(seal_check(store, None) if sealed else None)
+    for found in _subjects(rule, what, store):
+        manifest = f"version_tag.{RegistryTag.MANIFEST}" in found.facts
+        if "version.files" in asked and manifest and not is_snapshot(store):
+            from mlflow_carbon.evidence.manifest import with_files  # MLflow: seconds
+
+            yield comparisons.known(with_files(store, found))
+        else:
+            yield comparisons.known(found)
+
+
+def _subjects(rule: Rule, what: str, store: str) -> Iterator[Evidence]:
     opened = open_store(store)
     if rule.scope in (SubjectKind.RUN, SubjectKind.DATASET_INPUT):
         run = _run(opened, what)

@@ -161,7 +161,8 @@ class Bench:
     ) -> Verdict:
         """The verdict; whatever goes wrong on the way is a reason to stay closed."""
         if rulebook.pack is None:
-            return _trouble("GATE-POLICY", rulebook.problem, "Mend the policy file.")
+            fix = "Mend the policy file; mlflow-carbon policy check shows every fault in it."
+            return _trouble("GATE-POLICY", rulebook.problem, fix)
         if self._threads is None:
             self._threads = concurrent.futures.ThreadPoolExecutor(_THREADS, "mlflow-carbon-gate")
         # The request's own context goes along: MLflow finds the workspace in it.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import PurePath
 
-from mlflow_carbon.errors import CarbonError
+from mlflow_carbon.errors import CarbonError, PolicyError
 from mlflow_carbon.gate import protection
 from mlflow_carbon.gate.protection import WITHOUT_POLICY, Protection
 from mlflow_carbon.policy.load import load_pack
@@ -27,6 +28,8 @@ def read(policy: str) -> Rulebook:
     """The rulebook of a pack name or file. A policy that cannot be used closes what it might protect."""
     try:
         pack = load_pack(policy)
+    except PolicyError as error:
+        return Rulebook(policy, WITHOUT_POLICY, None, _first(error))
     except (CarbonError, OSError) as error:
         return Rulebook(policy, WITHOUT_POLICY, None, f"the gate's policy cannot be read: {error}")
     if pack.gate is None:
@@ -34,6 +37,14 @@ def read(policy: str) -> Rulebook:
             policy, WITHOUT_POLICY, None, f"{pack.file} has no gate section: it protects nothing"
         )
     return Rulebook(f"{pack.id} {pack.version}", protection.of(pack.gate), pack)
+
+
+def _first(refused: PolicyError) -> str:
+    """The first fault and how many there are: a refusal has no room for all, and paths can be long."""
+    first, count = refused.problems[0], len(refused.problems)
+    place = f"{PurePath(first.at.file).name}:{first.at.line}:{first.at.column}"
+    counted = "1 fault" if count == 1 else f"{count} faults, the first"
+    return f"the gate's policy cannot be read: {counted}: {place}: {first.message}"
 
 
 class RulebookReader:

@@ -9,7 +9,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from mlflow_carbon.cli.policy import command as policy_command
 from tests.gate import policy_files
 from tests.gate.conftest import Api, Server, running_server
 
@@ -47,10 +49,14 @@ def test_a_server_without_its_policy_starts_and_keeps_protected_names_closed_unt
         assert status == 403
         assert "the gate's policy cannot be read" in message
         assert str(server.policy) in message
-    server.policy.write_text(policy_files.REVIEWED.replace("assert:", "asert:", 1))
+    broken = policy_files.REVIEWED.replace("assert:", "asert:", 1).replace("high", "hihg", 1)
+    server.policy.write_text(broken)
     status, message = api.promote("early")
-    assert (status, "neither 'assert' nor 'attest'" in message) == (403, True)
-    assert f"{server.policy}:" in message  # and the line
+    assert (status, "faults, the first: later.yaml:" in message) == (403, True)
+    assert "mlflow-carbon policy check shows every fault" in message
+    checked = CliRunner().invoke(policy_command, ["check", str(server.policy)])
+    assert "neither 'assert' nor 'attest'" in checked.stderr
+    assert "'hihg'" in checked.stderr
     server.policy.write_text(policy_files.REVIEWED)
     assert api.promote("early") == (200, "")
 

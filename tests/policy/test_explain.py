@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -113,3 +114,46 @@ def test_the_verdicts_that_a_new_policy_changes_on_a_store_are_listed(
     assert f"({run_id}): fail -> pass" in done.stdout
     assert "ENE-900: 1 fail -> 1 pass" in done.stdout
     assert "1 verdict changed on 1 subject" in done.stdout
+
+
+def test_what_was_read_from_a_dataset_and_from_the_sealed_artifact_is_explained_with_its_source(
+    tmp_path: Path,
+) -> None:
+    """A measured run whose accuracy was raised after it had been sealed."""
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    script = (
+        "import mlflow, pandas\n"
+        f"mlflow.set_tracking_uri({uri!r})\n"
+        "with mlflow.start_run() as run:\n"
+        "    frame = pandas.DataFrame({'x': [1, 2, 3]})\n"
+        "    mlflow.log_input(mlflow.data.from_pandas(frame, name='loans'), context='training')\n"
+        "    mlflow.log_metric('accuracy', 0.5)\n"
+        "mlflow.MlflowClient().log_metric(run.info.run_id, 'accuracy', 0.99)\n"
+        "print(run.info.run_id)\n"
+    )
+    measured = {
+        **os.environ,
+        "MLFLOW_CARBON_ENABLED": "true",
+        "MLFLOW_CARBON_SPOOL_DIR": str(tmp_path),
+    }
+    trained = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        cwd=tmp_path,
+        env=measured,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    run_id = trained.stdout.split()[-1]
+    (tmp_path / "p.yaml").write_text(
+        policy_text("assert: {dataset: sha256, present: true}", scope="dataset_input")
+    )
+    read = run("explain", "ENE-900", run_id, "--policy", "p.yaml", "--store", uri, cwd=tmp_path)
+    assert "ENE-900 on loans (training)" in read.stdout, read
+    assert re.search(
+        r"\[true   \] dataset sha256 is [0-9a-f]{64} \(asked: \S.*; .*loans", read.stdout
+    )
+    sealed = run("explain", "INT-002", run_id, "--store", uri, cwd=tmp_path)
+    assert "[false  ] seal state is altered (asked: " in sealed.stdout, sealed
+    assert f"; run {run_id} compared with its seal)   integrity.yaml:" in sealed.stdout
+    assert "changed: metric accuracy" in sealed.stdout
