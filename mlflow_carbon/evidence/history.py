@@ -7,7 +7,6 @@ knows the last. The experiment is never part of what an audit reads.
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,11 +51,6 @@ class AuditRecord:
     """Further metrics, by name with unit."""
     tags: Mapping[str, str]
     files: Sequence[Path]
-
-
-def audit_key(parts: Sequence[object]) -> str:
-    """Audits with one key asked the same question: same policies by name, same selection."""
-    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:32]
 
 
 class History:
