@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -280,6 +283,35 @@ def test_both_engines_give_the_same_answers(runs: list[dict[str, Any]], one: Pac
             assert by_columns(source, one) == by_oracle(source, one, len(runs))
         finally:
             source.close()
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(runs=st.lists(ONE_RUN, min_size=1, max_size=6), one=PACKS)
+def test_postgresql_gives_the_answers_the_oracle_gives_on_sqlite(
+    postgres_uri: str, runs: list[dict[str, Any]], one: Pack
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mlflow.db"
+        write(path, runs)
+        copy_to_postgresql(path, postgres_uri)
+        original, copy = Database(f"sqlite:///{path}"), Database(postgres_uri)
+        try:
+            assert by_columns(copy, one) == by_oracle(original, one, len(runs))
+        finally:
+            original.close()
+            copy.close()
+
+
+def copy_to_postgresql(path: Path, uri: str) -> None:
+    with closing(sqlite3.connect(path)) as source, psycopg.connect(uri) as target:
+        target.execute(TABLES.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS"))
+        for table in re.findall(r"CREATE TABLE (\w+)", TABLES):
+            target.execute(f"TRUNCATE {table}")
+            rows = source.execute(f"SELECT * FROM {table}")
+            columns = [str(column[0]) for column in rows.description]
+            holes = ", ".join("%s::int::boolean" if one == "is_nan" else "%s" for one in columns)
+            for row in rows:
+                target.execute(f"INSERT INTO {table} VALUES ({holes})", row)
 
 
 def test_a_rule_that_goes_through_keys_is_not_put_to_columns(tmp_path: Path) -> None:
