@@ -181,8 +181,8 @@ def _told(kept: dict[str, Any] | None, changes: RunChanges | None) -> str:
     if changes is None:
         return f"Everything was read again; the audit of {_when(kept)} is replaced."
     lines: Sequence[str] = [
-        f"Since {_when(kept)}: {changes.new} runs new, {changes.edited} edited after they were audited, "
-        f"{changes.gone} gone. Everything was read again.",
+        f"Since {_when(kept)}: runs new: {changes.new}, edited after they were audited: {changes.edited}, "
+        f"gone: {changes.gone}. Everything was read again.",
         *changes.examples,
     ]
     return "\n".join(lines)

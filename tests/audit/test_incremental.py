@@ -71,12 +71,12 @@ def test_a_run_edited_after_its_audit_is_found(
         run_id,
     )
     told = incremental(uri, folder, TOMORROW)[1]
-    assert "0 runs new, 1 edited after they were audited, 0 gone" in told
+    assert "runs new: 0, edited after they were audited: 1, gone: 0" in told
     assert f"{run_id} (edited)" in told
     change(sqlite_copy, "UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid = ?", run_id)
     assert f"{run_id} (gone)" in incremental(uri, folder, TOMORROW)[1]
     change(sqlite_copy, "UPDATE runs SET lifecycle_stage = 'active' WHERE run_uuid = ?", run_id)
-    assert "1 runs new, 0 edited" in incremental(uri, folder, TOMORROW)[1]
+    assert "runs new: 1, edited after they were audited: 0" in incremental(uri, folder, TOMORROW)[1]
     assert UNCHANGED in incremental(uri, folder, TOMORROW)[1]
 
 
@@ -87,14 +87,14 @@ def test_every_write_to_postgresql_is_noticed(postgres_uri: str, tmp_path: Path)
     incremental(postgres_uri, folder, LATER)
     # A server's own upkeep may write too; then everything is read, and no run differs.
     told = incremental(postgres_uri, folder, TOMORROW)[1]
-    assert UNCHANGED in told or "0 runs new, 0 edited after they were audited, 0 gone" in told
+    assert UNCHANGED in told or "runs new: 0, edited after they were audited: 0, gone: 0" in told
     with engine.begin() as connection:
         connection.execute(
             sql("UPDATE latest_metrics SET value = value + 1 WHERE key = 'carbon/energy_kwh'")
         )
     told = incremental(postgres_uri, folder, TOMORROW)[1]
-    assert "0 runs new, 0 edited" not in told
-    assert "edited after they were audited" in told
+    assert "runs new: 0, edited after they were audited: 0" not in told
+    assert "runs new: 0, edited after they were audited: " in told
     engine.dispose()
 
 
@@ -118,7 +118,7 @@ def test_runs_later_than_the_moment_count_when_it_has_come(
     first, _ = incremental(uri, folder, LATER)
     second, told = incremental(uri, folder, TOMORROW)
     assert second.selection.runs_read == first.selection.runs_read + 1
-    assert "1 runs new" in told
+    assert "runs new: 1" in told
 
 
 def test_another_question_or_a_damaged_folder_means_a_full_audit(

@@ -114,3 +114,24 @@ def test_a_report_file_can_be_compared_with_too(uri: str, tmp_path: Path) -> Non
     assert isinstance(data["change"], dict)
     with pytest.raises(DataError, match="cannot be read"):
         _audit(uri, tmp_path / "three", "--compare", str(tmp_path / "none.json"))
+
+
+def test_since_last_reads_the_runs_begun_since_and_incremental_sees_the_edited_too(
+    uri: str, tmp_path: Path
+) -> None:
+    kept = ["--incremental", str(tmp_path / "kept"), "--experiment", "work"]
+    _audit(uri, tmp_path, *kept, "--record")
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("work")
+    assert experiment is not None
+    old = client.search_runs([experiment.experiment_id])[0].info.run_id
+    run = client.create_run(experiment.experiment_id, run_name="later")
+    client.set_terminated(run.info.run_id)
+    client.set_tag(old, "mlflow_carbon.method", "counter")
+    since = _audit(uri, tmp_path, "--since", "last", "--experiment", "work")
+    assert since["selection"]["runs_read"] == 1  # type: ignore[index]
+    everything = _audit(uri, tmp_path, *kept)
+    assert everything["selection"]["runs_read"] == 4  # type: ignore[index]
+    assert "runs new: 1, edited after they were audited: 1, gone: 0" in str(everything["output"])
+    assert f"{old} (edited)" in str(everything["output"])
+    assert "that audit holds" in str(_audit(uri, tmp_path, *kept)["output"])
