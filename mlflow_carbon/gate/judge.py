@@ -161,7 +161,7 @@ class Bench:
     ) -> Verdict:
         """The verdict; whatever goes wrong on the way is a reason to stay closed."""
         if rulebook.pack is None:
-            fix = "Mend the policy file; mlflow-carbon policy check shows every fault in it."
+            fix = "Mend the file; mlflow-carbon policy check shows all faults."
             return _trouble("GATE-POLICY", rulebook.problem, fix)
         if self._threads is None:
             self._threads = concurrent.futures.ThreadPoolExecutor(_THREADS, "mlflow-carbon-gate")

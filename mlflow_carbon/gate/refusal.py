@@ -122,7 +122,9 @@ def told(finding: Finding) -> str:
 def _sentence(violation: Violation) -> str:
     words = _STATE_WORDS.get(State(violation.state), violation.state)
     fix = f" To fix: {violation.fix}" if violation.fix else ""
-    return f"{violation.rule} ({violation.severity}, {words}): {violation.message}{fix}"
+    found = f"{violation.rule} ({violation.severity}, {words}): {violation.message}"
+    # What to do is worth more than the end of what is wrong.
+    return _cut(found, max(_WIDTH - len("1. ") - len(fix), _WIDTH // 2)) + fix
 
 
 def clean(text: str) -> str:
@@ -131,5 +133,9 @@ def clean(text: str) -> str:
 
 
 def _line(text: str) -> str:
+    return _cut(text, _WIDTH)
+
+
+def _cut(text: str, width: int) -> str:
     text = clean(text)
-    return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."
+    return text if len(text) <= width else text[: width - 3] + "..."

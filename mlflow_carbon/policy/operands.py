@@ -37,7 +37,16 @@ class OperandReader:
                 found.append((f"{key}.{text}", value))
             elif key not in known:
                 hint = did_you_mean(key, (*facts.NAMESPACES, *known))
-                hint = hint or f" Facts: {', '.join(facts.NAMESPACES)}."
+                # Whoever has named a fact was looking for an operator.
+                named = any(
+                    one.removeprefix(facts.BASELINE) in facts.NAMESPACES for one in node.entries
+                )
+                words = (
+                    f"Operators: {', '.join(known)}"
+                    if named
+                    else f"Facts: {', '.join(facts.NAMESPACES)}"
+                )
+                hint = hint or f" {words}."
                 raise FaultError(
                     written.at, f"{key[:60]!r} is neither a fact nor an operator.{hint}"
                 )

@@ -53,7 +53,7 @@ def test_a_server_without_its_policy_starts_and_keeps_protected_names_closed_unt
     server.policy.write_text(broken)
     status, message = api.promote("early")
     assert (status, "faults, the first: later.yaml:" in message) == (403, True)
-    assert "mlflow-carbon policy check shows every fault" in message
+    assert "mlflow-carbon policy check shows all faults" in message
     checked = CliRunner().invoke(policy_command, ["check", str(server.policy)])
     assert "neither 'assert' nor 'attest'" in checked.stderr
     assert "'hihg'" in checked.stderr

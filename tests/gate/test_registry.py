@@ -91,6 +91,7 @@ def test_a_refusal_is_at_most_five_lines_however_hostile_the_evidence(client: Ml
         assert len(message.splitlines()) <= 5
         assert "\x1b" not in message
         assert all(len(line) <= 320 for line in message.splitlines())
+        assert "To fix: " in message
 
 
 def test_a_refusal_sends_people_to_the_page_that_the_policy_names(
