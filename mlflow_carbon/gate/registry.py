@@ -11,14 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 from mlflow.entities.model_registry import ModelVersionTag
-from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.utils.models import _parse_model_uri
 from mlflow.store.model_registry.base_rest_store import BaseRestStore
 
 from mlflow_carbon.gate import caller, tags
 from mlflow_carbon.gate.keeper import Keeper, Promotion
 from mlflow_carbon.gate.people import REGISTERED_BY
-from mlflow_carbon.gate.served import PROMPT_SOURCES
+from mlflow_carbon.gate.served import PROMPT_SOURCES, registered_version
 from mlflow_carbon.policy.model import Gate
 from mlflow_carbon.settings import gate_policy
 
@@ -85,7 +83,7 @@ class GateMixin:
         if not keeper.protection.covers_model(name) or source in PROMPT_SOURCES:
             return write()
         action = f"A version of protected model '{name}' from {source}"
-        origin = _registered_version(source)
+        origin = registered_version(source)
         if origin is None:
             keeper.refuse(
                 action,
@@ -165,15 +163,6 @@ def _starting_tags(given: Any) -> list[Any]:
     kept = [tag for tag in given or [] if not tags.is_reserved(tag.key)]
     who = caller.current()
     return [*kept, ModelVersionTag(REGISTERED_BY, who.user)] if who.proven else kept
-
-
-def _registered_version(source: str) -> tuple[str, str] | None:
-    """(name, version) when the source names one registered version; an alias or stage may point elsewhere soon."""
-    try:
-        parsed = _parse_model_uri(source)
-    except MlflowException:
-        return None
-    return (parsed.name, str(parsed.version)) if parsed.name and parsed.version else None
 
 
 @functools.cache

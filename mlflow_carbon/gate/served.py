@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.utils.models import _parse_model_uri
 
 from mlflow_carbon.errors import CarbonError
 from mlflow_carbon.evidence import manifest
@@ -19,6 +20,8 @@ from mlflow_carbon.policy.model import Pack
 PROMPT_SOURCES = ("prompt-template", "dummy-source")
 """What MLflow (3.17, prompt/constants.py) puts where a model's files would be. A prompt is known by that, not by
 its tag: anybody can tag a model, but what a version was made from cannot be changed, and these hold no model."""
+
+PROTECTED_NAME = "protected name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ def _of_model(client: Any, model: Any, protection: Protection) -> Iterator[Serve
         if protection.covers_stage(version.current_stage or "None"):
             yield Served(model.name, str(version.version), f"stage {version.current_stage}")
         if protection.covers_model(model.name):
-            yield Served(model.name, str(version.version), "protected name")
+            yield Served(model.name, str(version.version), PROTECTED_NAME)
 
 
 def versions(client: Any, name: str) -> list[Any]:
@@ -85,19 +88,44 @@ def versions(client: Any, name: str) -> list[Any]:
 
 def standing(pack: Pack, client: Any, what: Served, as_of: datetime) -> Standing:
     """Put the policy to the version again and compare its files with the approved ones."""
+    asked = _asked_about(client, what)
     try:
-        verdict = judge(pack, Sources(client, client), what.name, what.version, as_of)
+        verdict = judge(pack, Sources(client, client), *asked, as_of)
     except (MlflowException, CarbonError, OSError) as error:
         verdict = Verdict(
             (_violation("GATE-EVIDENCE", f"The evidence could not be read: {error}"),)
         )
-    files, violations = _files(client, what)
+    files, violations = _files(client, *asked)
     return Standing(what, (*violations, *verdict.violations), files)
 
 
-def _files(client: Any, what: Served) -> tuple[str, tuple[Violation, ...]]:
-    tags = client.get_model_version(what.name, what.version).tags
-    found = manifest.check(client, what.name, what.version, tags.get(manifest.TAG))
+def registered_version(source: str) -> tuple[str, str] | None:
+    """(name, version) when the source names one registered version; an alias or stage may point elsewhere soon."""
+    try:
+        parsed = _parse_model_uri(source)
+    except MlflowException:
+        return None
+    return (parsed.name, str(parsed.version)) if parsed.name and parsed.version else None
+
+
+def _asked_about(client: Any, what: Served) -> tuple[str, str]:
+    """The version whose evidence counts: a copy got into a protected model on that of its original."""
+    itself = (what.name, what.version)
+    if what.through != PROTECTED_NAME:
+        return itself
+    original = registered_version(client.get_model_version(*itself).source)
+    if original is None:
+        return itself
+    try:
+        client.get_model_version(*original)
+    except MlflowException:  # the original was deleted since
+        return itself
+    return original
+
+
+def _files(client: Any, name: str, version: str) -> tuple[str, tuple[Violation, ...]]:
+    tags = client.get_model_version(name, version).tags
+    found = manifest.check(client, name, version, tags.get(manifest.TAG))
     if not found.changes:
         return found.state, ()
     listed, more = "; ".join(found.changes[:3]), len(found.changes) - 3

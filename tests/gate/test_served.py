@@ -84,6 +84,23 @@ def test_what_stands_is_said_to_stand(client: MlflowClient, command: Callable[..
     assert one["files"] == "unchanged"
 
 
+def test_a_copy_in_a_protected_model_stands_on_the_evidence_of_its_original(
+    client: MlflowClient, command: Callable[..., Result]
+) -> None:
+    with_files(client, "credit")
+    command("approve", "models:/credit/1", *APPROVE)
+    client.create_registered_model("prod.credit")
+    client.copy_model_version("models:/credit/1", "prod.credit")
+    (one,) = json.loads(command("status", "--json").stdout)
+    assert (one["model"], one["stands"], one["files"]) == ("prod.credit", True, "unchanged")
+    client.set_model_version_tag("credit", "1", "review", "failed")
+    (one,) = json.loads(command("status", "--json").stdout)
+    assert (one["model"], one["stands"]) == ("prod.credit", False)
+    client.delete_model_version("credit", "1")
+    (one,) = json.loads(command("status", "--json").stdout)
+    assert one["stands"]  # by the tags it took along
+
+
 @pytest.mark.parametrize(
     ("path", "words"),
     [
