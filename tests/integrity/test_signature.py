@@ -27,7 +27,9 @@ from mlflow_carbon.settings import keys_folder, trusted_keys
 from mlflow_carbon.signing import keys, trust
 from mlflow_carbon.signing.trust import Trust
 
-NOW = datetime.now(timezone.utc) + timedelta(hours=2)  # after every key was made, however late in the suite
+NOW = datetime.now(timezone.utc) + timedelta(
+    hours=2
+)  # after every key was made, however late in the suite
 
 
 def generate(name: str, use: str) -> Path:
