@@ -20,6 +20,9 @@ pango: $(READY)
 compiler:
 	@sh .ci/compiler
 
+browser:
+	@sh .ci/browser
+
 demo: $(READY) pango ## Record, audit and gate on real data; writes .demo/
 	@$(BIN)/mlflow-carbon demo --out .demo
 

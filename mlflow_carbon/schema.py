@@ -36,6 +36,9 @@ class Metric:
     DURATION_S = "carbon/duration_s"
     """Wall time that ``coverage`` is a share of: all sessions of the run, without the pauses between them.
     Hosts that worked at the same time count once."""
+    MEASURING_CPU_S = "carbon/measuring_cpu_s"
+    """CPU seconds that measuring and recording took, written when the run ends: our threads and our work in the
+    user's calls, in the process that measured, while the run was open; the last delivery is not in it."""
 
 
 class Tag:

@@ -43,6 +43,8 @@ class RunEnergy:
     components: tuple[ComponentEnergy, ...]
     unmeasured: tuple[Unmeasured, ...]
     power: tuple[PowerPoint, ...]
+    measuring_cpu_s: float | None = None
+    """Processor time that measuring has cost this process while the run was open."""
 
     @property
     def attributed_j(self) -> Range | None:

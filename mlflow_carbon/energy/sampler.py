@@ -11,7 +11,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from mlflow_carbon.energy import cost
 from mlflow_carbon.energy.book import Book
 from mlflow_carbon.energy.ledger import RunEnergy
 from mlflow_carbon.energy.meter import Gap, Meter, Reading, Unmeasured
@@ -20,6 +22,8 @@ PERIOD_S = 1.0
 _UNTIL_WOKEN_S = 3600.0
 PATIENCE_S = 0.02
 """How long the end of a run waits for a meter that can hang."""
+
+_MOST_EXPECTED = 64
 
 
 class _Group:
@@ -49,6 +53,7 @@ class _Group:
 
     def _run(self) -> None:
         while (delay_s := self._sampler.delay_s(self)) is not None:
+            cost.count()
             self.wake.wait(delay_s)
             self.wake.clear()
             asked, self._asked = self._asked, False
@@ -74,6 +79,7 @@ class _Pace(_Group):
 
     def _run(self) -> None:
         while (delay_s := self._sampler.delay_s(self)) is not None:
+            cost.count()
             if delay_s > 0:
                 self.wake.wait(delay_s)
                 self.wake.clear()
@@ -106,6 +112,9 @@ class Sampler:
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
         self._book = Book(self._meters, self._unmeasured, self._period_s)
+        self._cost_s: dict[str, float] = {}
+        """What measuring had cost before the run began, by run, and by moment for those expected."""
+        self._expected: dict[int, float] = {}
         plain = [meter for meter in self._meters if not meter.info.may_block]
         families: dict[str, list[Meter]] = {}
         for meter in self._meters:
@@ -126,6 +135,9 @@ class Sampler:
             if self.stopped:
                 return now_ns
             self._book.expect(now_ns)
+            if len(self._expected) >= _MOST_EXPECTED:  # runs that did not begin after all
+                self._expected.clear()
+            self._expected[now_ns] = cost.cpu_before_s()
         self._plain.read()
         for group in self._blocking:
             group.ask()
@@ -144,6 +156,7 @@ class Sampler:
             since_ns = self.expect()
         with self._lock:
             self._book.open(run_id, since_ns, parent_id)
+            self._cost_s[run_id] = self._expected.pop(since_ns, cost.cpu_before_s())
         for group in (self._plain, *self._blocking):
             group.start()
 
@@ -159,7 +172,7 @@ class Sampler:
             KeyError: no such run is open.
         """
         with self._lock:
-            return self._book.account(run_id, time.monotonic_ns())
+            return self._with_cost(run_id, self._book.account(run_id, time.monotonic_ns()))
 
     def close(self, run_id: str) -> RunEnergy:
         """End a run: its final account, after at most 20 ms and one reading of the kernel's files.
@@ -170,7 +183,13 @@ class Sampler:
         self._require(run_id)
         self._read_all()
         with self._lock:
-            return self._book.close(run_id, time.monotonic_ns())
+            account = self._book.close(run_id, time.monotonic_ns())
+            account = self._with_cost(run_id, account)
+            del self._cost_s[run_id]
+            return account
+
+    def _with_cost(self, run_id: str, account: RunEnergy) -> RunEnergy:
+        return replace(account, measuring_cpu_s=cost.cpu_s() - self._cost_s[run_id])
 
     def _read_all(self) -> None:
         """Read the kernel's files, and wait a little for the meters that can hang."""

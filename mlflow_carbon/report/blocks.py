@@ -49,6 +49,15 @@ def line(*parts: Inline) -> Line:
     return parts
 
 
+def prose(text: str) -> Line:
+    """Running text of a policy, in which `words between backticks` are code."""
+    pieces = text.split("`")
+    if len(pieces) % 2 == 0:  # one is left over: it means itself
+        return (text,)
+    marked = (Code(piece) if place % 2 else piece for place, piece in enumerate(pieces))
+    return tuple(piece for piece in marked if piece not in ("", Code("")))
+
+
 def cells(*values: Inline | Line) -> tuple[Line, ...]:
     """One row of a table."""
     return tuple(value if isinstance(value, tuple) else (value,) for value in values)

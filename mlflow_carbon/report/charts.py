@@ -8,6 +8,7 @@ fills differ in lightness, so that they stay apart in black and white print.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
@@ -27,12 +28,12 @@ INK = {
         "text": "#1d2a35", "soft": "#5b6874", "grid": "#d9dfe4", "ground": "#ffffff", "dot": "#0b5563",
         "pass": "#2f7d5b", "fail": "#a3271b", "no_evidence": "#e0a92e", "not_applicable": "#dfe4e8",
         "needs_attestation": "#7f9fd6", "waived": "#b9a5cf", "error": "#1d2a35",
-        "gpu": "#0b5563", "cpu": "#4f9aa8", "dram": "#a9d3d6", "rest": "#d9dfe4",
+        "gpu": "#0b5563", "cpu": "#4f9aa8", "dram": "#9bcfd3", "rest": "#d9dfe4",
     },
     "dark": {
         "text": "#e8edf1", "soft": "#a7b3bd", "grid": "#3a4753", "ground": "#141b21", "dot": "#7cc4d2",
         "pass": "#4fae84", "fail": "#e2705f", "no_evidence": "#e6b84d", "not_applicable": "#8895a1",
-        "needs_attestation": "#8fb0ea", "waived": "#b59ad3", "error": "#f4f6f8",
+        "needs_attestation": "#8fb0ea", "waived": "#b895cf", "error": "#f4f6f8",
         "gpu": "#3f9fb0", "cpu": "#8ccdd6", "dram": "#cfeaec", "rest": "#4a5763",
     },
 }  # fmt: skip
@@ -150,17 +151,26 @@ def scatter(dots: Sequence[Dot], x_title: str, y_title: str) -> str:
         x = left + (right - left) * (tick - x_low) / (x_high - x_low)
         out.append(_text(x, bottom + 16, f"{tick:.6g}", "soft", "middle", 10))
     taken: list[tuple[float, float]] = []
+    marks: list[str] = []
     for dot in dots:
         x = left + (right - left) * (dot.x - x_low) / (x_high - x_low)
         y = bottom - (bottom - top) * (dot.y - y_low) / (y_high - y_low)
-        out.append(
+        marks.append(
             f'<circle class="c-dot s-ground" stroke-width="1.5" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
         )
         if all(abs(x - tx) > 130 or abs(y - ty) > 13 for tx, ty in taken):
             taken.append((x, y))
-            anchor, at = ("end", x - 9) if x > right - 150 else ("start", x + 9)
-            out.append(_text(at, y + 4, clipped(dot.label), "text", anchor, 10))
-    return _svg(out, bottom + 40)
+            label = clipped(dot.label)
+            wide = 5.3 * sum(map(_letters, label))
+            anchor, at, edge = (
+                ("end", x - 9, x - 9 - wide) if x > right - 150 else ("start", x + 9, x + 9)
+            )
+            # The ground behind the label, so that no grid line runs through its letters.
+            out.append(
+                f'<rect class="c-ground" x="{edge:.1f}" y="{y - 6:.1f}" width="{wide:.1f}" height="12"/>'
+            )
+            marks.append(_text(at, y + 4, label, "text", anchor, 10))
+    return _svg([*out, *marks], bottom + 40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,9 +254,26 @@ def _legend(legend: Mapping[str, str]) -> tuple[list[str], int]:
 
 
 def clipped(text: str) -> str:
-    """A name short enough to stand beside a mark; the whole name is in the table."""
+    """A name narrow enough to stand beside a mark; the whole name is in the table."""
     seen = visible(text[: _LETTERS + 1])
-    return seen if len(seen) <= _LETTERS else f"{seen[: _LETTERS - 1].rstrip()}\u2026"
+    if sum(map(_letters, seen)) <= _LETTERS:
+        return seen
+    room, kept = _LETTERS - 1.5, ""
+    for character in seen:
+        room -= _letters(character)
+        if room < 0:
+            break
+        kept += character
+    return f"{kept.rstrip()}\u2026"
+
+
+def _letters(character: str) -> float:
+    """The width of a character in letters of middling width."""
+    if character in "mwMW@%\u2026":
+        return 1.6
+    if unicodedata.east_asian_width(character) in "WF":
+        return 1.8
+    return 1.2 if character.isupper() or character in "\u25a1_+=<>~" else 1.0
 
 
 def _label(text: str, y: float) -> str:

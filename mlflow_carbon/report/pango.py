@@ -31,28 +31,27 @@ _COMMANDS = (
 
 def pango_problem() -> str | None:
     """``None`` when PDFs can be made; else what is missing and the one command for this system."""
-    missing = [
-        library
-        for library in _LIBRARIES
-        if not _loads(library) and ctypes.util.find_library(library) is None
-    ]
+    missing = [library for library in _LIBRARIES if not _loads(library)]
     if not missing:
         return None
     return (
-        f"PDF reports need Pango, and {', '.join(missing)} is not on this system. "
+        f"PDF reports need Pango, and {', '.join(missing)} cannot be loaded on this system. "
         f"Install it with: {install_command(platform.system(), _os_release())}"
     )
 
 
 def _loads(library: str) -> bool:
-    """Whether the loader finds it by the names WeasyPrint tries; ``find_library`` starts processes."""
-    for file in (f"lib{library}.so.0", f"lib{library}.so.1", f"lib{library}.0.dylib"):
-        try:
-            ctypes.CDLL(file)
-        except OSError:
-            continue
-        return True
-    return False
+    """Whether the loader opens it by the names WeasyPrint tries; a file that is there may be broken."""
+    names = (f"lib{library}.so.0", f"lib{library}.so.1", f"lib{library}.0.dylib")
+    # ``find_library`` starts processes, so it is asked last.
+    return any(map(_opens, names)) or _opens(ctypes.util.find_library(library))
+
+
+def _opens(file: str | None) -> bool:
+    try:
+        return file is not None and ctypes.CDLL(file) is not None
+    except OSError:
+        return False
 
 
 def install_command(system: str, release: Mapping[str, str]) -> str:

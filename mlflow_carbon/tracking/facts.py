@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -105,6 +105,7 @@ def energy_to_json(energy: RunEnergy, *, power_after_s: float = -1.0) -> Json:
     """The account as plain JSON, with the points of the power series after ``power_after_s``."""
     return {
         "duration_s": energy.duration_s,
+        "measuring_cpu_s": energy.measuring_cpu_s,
         "components": [
             {
                 "component": part.component.value,
@@ -153,6 +154,7 @@ def energy_from_json(data: Json) -> RunEnergy:
             for part in data["unmeasured"]
         ),
         power=tuple(PowerPoint(at_s=float(at), power_w=float(w)) for at, w in data["power_w"]),
+        measuring_cpu_s=None if (spent := data.get("measuring_cpu_s")) is None else float(spent),
     )
 
 
@@ -165,23 +167,18 @@ def until(energy: RunEnergy, at_s: float) -> RunEnergy:
         return energy
     total = _joules(energy.power, energy.duration_s)
     share = _joules(energy.power, at_s) / total if total else at_s / energy.duration_s
-    return RunEnergy(
+    return replace(
+        energy,
         duration_s=at_s,
         components=tuple(
-            ComponentEnergy(
-                component=part.component,
-                method=part.method,
+            replace(
+                part,
                 attributed_j=part.attributed_j.scaled(share),
                 boundary_j=part.boundary_j.scaled(share),
-                coverage=part.coverage,
                 largest_gap_s=min(part.largest_gap_s, at_s),
-                readings=part.readings,
-                meters=part.meters,
-                sensor_note=part.sensor_note,
             )
             for part in energy.components
         ),
-        unmeasured=energy.unmeasured,
         power=tuple(point for point in energy.power if point.at_s <= at_s),
     )
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from mlflow_carbon import settings as settings_module
+from mlflow_carbon.energy.cost import counted
 from mlflow_carbon.settings import Settings
 from mlflow_carbon.tracking.edge import harmless, outermost
 from mlflow_carbon.tracking.ranks import PARENT_RUN
@@ -27,7 +28,8 @@ _recorder: Recorder | None = None
 def _ours(what: str, react: Callable[..., None], *args: Any, **kwargs: Any) -> None:
     with harmless(what), outermost() as first:
         if first:
-            react(*args, **kwargs)
+            with counted():
+                react(*args, **kwargs)
 
 
 def _wrap(

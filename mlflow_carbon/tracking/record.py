@@ -43,6 +43,7 @@ ADDED_UP = (
     Metric.EMISSIONS_KG_LOW,
     Metric.EMISSIONS_KG_HIGH,
     Metric.MARKET_EMISSIONS_KG,
+    Metric.MEASURING_CPU_S,
 )
 
 
@@ -86,12 +87,20 @@ def _metrics(
     figures: dict[str, float] = {}
     if energy is not None:
         figures = _energy_metrics(energy) | _emission_metrics(energy, factor) | dict(market)
-        for name in ADDED_UP:
-            if name in figures and name in base.metrics:
-                figures[name] += base.metrics[name]
+    figures |= _cost_metric(facts)
+    for name in ADDED_UP:
+        if name in figures and name in base.metrics:
+            figures[name] += base.metrics[name]
     # Far beyond what is known of any of them: the page of a run shows every digit there is.
     figures = {name: float(f"{value:.9g}") for name, value in figures.items()}
     return figures | _coverage_metrics(facts, base, energy)
+
+
+def _cost_metric(facts: Facts) -> dict[str, float]:
+    """What measuring has cost: at the end only, while the power takes the 15th place of a push before."""
+    if facts.exit is None or facts.energy is None or facts.energy.measuring_cpu_s is None:
+        return {}
+    return {Metric.MEASURING_CPU_S: facts.energy.measuring_cpu_s}
 
 
 def _energy_metrics(energy: RunEnergy) -> dict[str, float]:

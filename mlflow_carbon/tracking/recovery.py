@@ -145,8 +145,8 @@ def without(now: Base, base: Base, pushed: Mapping[str, float]) -> Base:
         return replace(now, unseen_s=0.0)
     metrics = dict(now.metrics)
     for name in (*ADDED_UP, Metric.DURATION_S):
-        if name in metrics:
-            metrics[name] -= pushed.get(name, 0.0) - base.metrics.get(name, 0.0)
+        if name in metrics and name in pushed:
+            metrics[name] -= pushed[name] - base.metrics.get(name, 0.0)
     covered_s = _covered_s(now.metrics) - _covered_s(pushed) + _covered_s(base.metrics)
     if whole_s := metrics.get(Metric.DURATION_S):
         metrics[Metric.COVERAGE] = min(1.0, max(0.0, covered_s / whole_s))

@@ -76,6 +76,8 @@ def _figures(metrics: Mapping[str, float], tags: Mapping[str, str]) -> str:
     shown.append(("Duration", show_duration(metrics[Metric.DURATION_S]), coverage))
     if Tag.GRADE in tags:
         shown.append(("Grade", tags[Tag.GRADE], f"mostly {tags.get(Tag.METHOD, '')}"))
+    if (cost_s := metrics.get(Metric.MEASURING_CPU_S)) is not None:
+        shown.append(("Measuring itself", f"{cost_s:.3g} s", "of processor time"))
     cells = (
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
         for name, value, note in shown

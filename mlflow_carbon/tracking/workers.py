@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from mlflow_carbon.energy import cost
 from mlflow_carbon.tracking.edge import harmless
 
 
@@ -57,4 +58,5 @@ class Sender:
             job = self._jobs.get()
             self._busy_since_s = time.monotonic()
             job.run()
+            cost.count()
             self._busy_since_s = None

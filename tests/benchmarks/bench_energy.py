@@ -32,7 +32,14 @@ from tests.fakes.gpus import Gpu, build, write_scenario  # noqa: E402
 from tests.fakes.powercap import Powercap  # noqa: E402
 
 RUNNER = Path(__file__).with_name("energy_tools.py")
-PEERS = ("codecarbon==3.3.2", "zeus==0.16.0", "carbontracker==2.4.7", "eco2ai==0.3.12")
+# Eco2AI 0.3.12 imports pkg_resources, which setuptools dropped.
+PEERS = (
+    "codecarbon==3.3.2",
+    "zeus==0.16.0",
+    "carbontracker==2.4.7",
+    "eco2ai==0.3.12",
+    "setuptools<81",
+)
 TOOLS = ("mlflow-carbon", "codecarbon", "zeus", "carbontracker", "eco2ai", "mlflow")
 SHORT = [0.05] * 4 + [0.25] * 4 + [1.0] * 4 + [5.0] * 3
 LONG = [33.0]

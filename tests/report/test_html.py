@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from tinyhtml5.parser import HTMLParser as HTMLParser5  # html5lib as WeasyPrint maintains it
+
+from mlflow_carbon.audit.summary import Audit
+from mlflow_carbon.report.look import Look
+from mlflow_carbon.report.write import write_reports
 
 _VOID = {"meta", "link", "input", "img", "br", "hr", "col"}
 
@@ -46,6 +52,23 @@ def page(source: str) -> _Page:
     parser.close()
     assert parser.open == []
     return parser
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_a_parser_that_follows_the_html_standard_reports_no_error(
+    language: str, audit: Audit, tmp_path: Path
+) -> None:
+    written = write_reports(audit, tmp_path, ("html",), look=Look(language=language))
+    parser = HTMLParser5()
+    with written["html"].open("rb") as file:
+        parser.parse(file)
+    assert parser.errors == []
+
+
+def test_the_parser_of_the_html_standard_reports_a_paragraph_closed_twice() -> None:
+    parser = HTMLParser5()
+    parser.parse(io.BytesIO(b"<!DOCTYPE html><title>x</title><p><div></div></p>"))
+    assert [code for _, code, _ in parser.errors] == ["unexpected-end-tag"]
 
 
 def test_nothing_is_fetched(page: _Page, source: str) -> None:

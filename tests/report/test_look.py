@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from pathlib import Path
 
+import numpy as np
 import pypdfium2
 import pytest
 
@@ -117,3 +119,35 @@ def test_states_next_to_one_another_differ_in_lightness_for_print_without_colour
         ("cpu", "dram"),
     ):
         assert _contrast(ink[one], ink[other]) >= 1.8, (one, other)
+
+
+# Machado, Oliveira and Fernandes 2009, table 1, severity 1.0; for linear RGB.
+_VISION = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}  # fmt: skip
+# Linear sRGB to CIE XYZ (IEC 61966-2-1), scaled to the white point D65.
+_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+_XYZ /= _XYZ.sum(axis=1, keepdims=True)
+
+
+def _seen(colour: str, vision: str) -> np.ndarray:
+    """CIELAB of a colour as somebody with this vision sees it."""
+    rgb = np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    x, y, z = np.cbrt(np.maximum(_XYZ @ (np.array(_VISION[vision]) @ linear).clip(0, 1), 0.008856))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("vision", sorted(_VISION))
+@pytest.mark.parametrize("scheme", sorted(SCHEMES))
+def test_fills_of_one_chart_stay_apart_for_the_colour_blind(scheme: str, vision: str) -> None:
+    """Several times the difference of 2.3 that is just noticed."""
+    states = ("pass", "fail", "no_evidence", "not_applicable", "needs_attestation", "waived", "error")  # fmt: skip
+    for chart in (states, ("gpu", "cpu", "dram", "rest")):
+        for one, other in itertools.combinations(chart, 2):
+            difference = np.linalg.norm(
+                _seen(INK[scheme][one], vision) - _seen(INK[scheme][other], vision)
+            )
+            assert difference >= 7, (one, other, difference)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -80,6 +81,39 @@ def test_no_room_leaves_the_old_report_and_no_half_a_file(tmp_path: Path) -> Non
 
 def test_pango_is_found_where_pdfs_are_made() -> None:
     assert pango_problem() is None
+
+
+_NO_PANGO = """
+import sys
+from pathlib import Path
+from mlflow_carbon.report.pango import pango_problem
+from mlflow_carbon.report.write import write_reports
+from tests.report.sample import make_audit
+
+print(*write_reports(make_audit(), Path(sys.argv[1]), ("pdf", "html")))
+print(pango_problem())
+"""
+
+
+def test_without_pango_the_page_is_written_and_what_is_missing_is_told_with_the_command(
+    tmp_path: Path,
+) -> None:
+    broken = tmp_path / "lib"
+    broken.mkdir()
+    (broken / "libpango-1.0.so.0").touch()  # the loader finds this one first and cannot open it
+    done = subprocess.run(
+        [sys.executable, "-c", _NO_PANGO, str(tmp_path / "out")],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "LD_LIBRARY_PATH": str(broken)},
+    )
+    written, problem = done.stdout.splitlines()
+    assert written == "html"
+    assert "PDF reports need Pango, and pango-1.0 cannot be loaded" in problem
+    assert "Install it with: " in problem
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["report.html"]
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,8 @@ def accounts(draw: st.DrawFn) -> RunEnergy:
         points.append(PowerPoint(at_s=at, power_w=power_w))
     duration_s = at + draw(SECONDS)
     whole = energy(draw(st.floats(0.001, 1e9)), duration_s)
-    return replace(whole, power=tuple(points))
+    spent_s = draw(st.none() | SECONDS)
+    return replace(whole, power=tuple(points), measuring_cpu_s=spent_s)
 
 
 @given(accounts())
@@ -285,7 +286,6 @@ def test_whatever_was_measured_the_record_is_small_ordered_and_never_says_zero(
 ) -> None:
     said = facts(energy=energy(joules, coverage=coverage), unseen_s=unseen_s, parent=parent)
     record = build(said, Base(), FACTOR, Settings())
-    assert len(record.metrics) + 1 <= 15  # and the power, while the run goes on
     assert 0.0 <= record.metrics[Metric.COVERAGE] <= 1.0
     if Metric.ENERGY_KWH in record.metrics:
         low, mid, high = (
@@ -296,6 +296,36 @@ def test_whatever_was_measured_the_record_is_small_ordered_and_never_says_zero(
     else:
         assert record.tags[Tag.STATUS] == "not-measured"
     assert (record.tags.get(Tag.TREE) == "inclusive") is parent
+
+
+@pytest.mark.parametrize("exit_", [None, Exit.FINISHED])
+def test_a_push_has_at_most_15_metrics_with_everything_known_and_declared(
+    exit_: Exit | None,
+) -> None:
+    parts = tuple(
+        replace(component(1.0), component=which)
+        for which in (Component.GPU, Component.CPU, Component.DRAM)
+    )
+    all_known = replace(energy(), components=parts, measuring_cpu_s=0.5)
+    contract = Settings(contract="a contract", contract_g_per_kwh=10.0)
+    record = build(facts(energy=all_known, exit=exit_), Base(), FACTOR, contract)
+    assert len(record.metrics) == (15 if exit_ else 14)  # and the power, while the run goes on
+
+
+def test_what_measuring_costs_is_on_the_run_at_its_end_and_adds_up_over_sessions() -> None:
+    spent = replace(energy(), measuring_cpu_s=0.25)
+    first = build(facts(energy=spent), Base(), FACTOR, Settings()).metrics
+    goes_on = build(facts(energy=spent, exit=None), Base(metrics=first), FACTOR, Settings())
+    second = build(facts(energy=spent), Base(metrics=first), FACTOR, Settings()).metrics
+    assert first[Metric.MEASURING_CPU_S] == 0.25
+    assert Metric.MEASURING_CPU_S not in goes_on.metrics
+    assert second[Metric.MEASURING_CPU_S] == 0.5
+    base = Base(metrics=first)
+    rest = without(Base(metrics=second), base, goes_on.metrics).metrics
+    assert (
+        rest[Metric.MEASURING_CPU_S] == 0.5
+    )  # a session that was killed had not put its part there
+    assert Metric.MEASURING_CPU_S not in build(facts(), Base(), FACTOR, Settings()).metrics
 
 
 def test_two_sessions_of_a_run_add_up() -> None:

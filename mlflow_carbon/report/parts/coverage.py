@@ -21,6 +21,7 @@ from mlflow_carbon.report.blocks import (
     Strong,
     Table,
     line,
+    prose,
 )
 from mlflow_carbon.report.context import UNDECIDED, Context
 from mlflow_carbon.report.shown import name
@@ -128,7 +129,7 @@ def coverage(c: Context) -> tuple[Block, ...]:
     for place, found in enumerate(coverages(c)):
         blocks += [Heading(line(found.title)), Paragraph(line(sentence(c, found)))]
         if found.note:
-            blocks.append(Paragraph(line(found.note), "note"))
+            blocks.append(Paragraph(prose(found.note), "note"))
         if found.complete:
             blocks.append(_chart(c, found, place))
         if assessed := [control for control in found.controls if control.rules]:

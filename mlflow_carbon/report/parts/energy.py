@@ -12,6 +12,7 @@ from mlflow_carbon.report.blocks import (
     Column,
     Facts,
     Figure,
+    Heading,
     Line,
     Paragraph,
     Strong,
@@ -43,8 +44,8 @@ def energy(c: Context) -> tuple[Block, ...]:
         *_power(c),
         *_carbon(c, [row for row in by_energy if row.emissions_g is not None][:DRAWN]),
         *_quality(c, by_energy),
-        _table(c, (by_energy + unknown)[:LISTED]),
         Paragraph(line(t("energy.grades")), "note"),
+        _table(c, (by_energy + unknown)[:LISTED]),
     )
 
 
@@ -166,10 +167,10 @@ def _carbon(c: Context, rows: list[RunEnergyRow]) -> tuple[Figure, ...]:
     )
 
 
-def _quality(c: Context, rows: list[RunEnergyRow]) -> tuple[Figure, ...]:
-    """The metric most runs share, against energy; nothing to compare below three runs."""
+def _quality(c: Context, rows: list[RunEnergyRow]) -> tuple[Block, ...]:
+    """The metric most runs share, against energy; a sentence where a chart would be all but empty."""
     shared = Counter(metric for row in rows for metric in sorted(row.quality))
-    if not shared or shared.most_common(1)[0][1] < 3:
+    if not shared:
         return ()
     metric = min(shared, key=lambda key: (-shared[key], key))
     dots: list[charts.Dot] = []
@@ -184,9 +185,12 @@ def _quality(c: Context, rows: list[RunEnergyRow]) -> tuple[Figure, ...]:
                 c.t("energy.quality_item", name=name(row.name or row.run_id), metric=metric,
                     value=c.local(f"{value:.4g}"), energy=c.energy(row.energy_j.mid))
             )  # fmt: skip
-    if len(dots) < 3:
+    if not dots:
         return ()
     shown_metric = name(metric)
+    if len({(dot.x, dot.y) for dot in dots}) < 3:
+        few = c.t("energy.quality_few", len(dots), metric=shown_metric, items="; ".join(told))
+        return (Heading(line(c.t("energy.quality"))), Paragraph(line(few)))
     alt = c.t("energy.quality_alt", len(dots), metric=shown_metric, items="; ".join(told))
     unit_j, unit = energy_unit(max(dot.x for dot in dots))
     dots = [charts.Dot(dot.label, dot.x / unit_j, dot.y) for dot in dots]

@@ -20,6 +20,7 @@ from mlflow_carbon.report.blocks import (
     Table,
     cells,
     line,
+    prose,
 )
 from mlflow_carbon.report.context import UNDECIDED, Context, Group
 from mlflow_carbon.report.parts.front import of_subjects
@@ -68,9 +69,9 @@ def rule_group(c: Context, group: Group) -> RuleGroup:
     )
     facts = (
         *_said_once(c, group),
-        (t("findings.why"), line(rule.rationale)),
-        (t("findings.do"), line(rule.remediation)),
-        (t("findings.not_shown"), line(rule.does_not_show)),
+        (t("findings.why"), prose(rule.rationale)),
+        (t("findings.do"), prose(rule.remediation)),
+        (t("findings.not_shown"), prose(rule.does_not_show)),
         (t("findings.controls"), line(controls or t("none"))),
         (
             t("findings.written_at"),
@@ -96,7 +97,7 @@ def _said_once(c: Context, group: Group) -> tuple[tuple[str, Line], ...]:
     """What holds for every subject of the group: the finding, if it is one and the same, and what was expected."""
     said: list[tuple[str, Line]] = []
     if (message := _shared_message(group)) is not None:
-        said.append((c.t("findings.finding"), line(shown(message, 400))))
+        said.append((c.t("findings.finding"), prose(shown(message, 400))))
     if asked := _asked(group):
         expected: list[Inline] = []
         for fact, words in asked:
@@ -140,7 +141,7 @@ def _row(c: Context, finding: Finding, shared: bool, asked: bool) -> tuple[Line,
     who: Line = line(name(subject.label))
     if subject.key != subject.label:
         who = line(name(subject.label), " ", Code(name(subject.key)))
-    told = () if shared else (line(shown(finding.message, 400)),)
+    told = () if shared else (prose(shown(finding.message, 400)),)
     return (who, *told, _evidence(c, finding, asked))
 
 
