@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,6 +32,8 @@ SUBJECT_KEYS = {
 """The key of a subject, from its table and ``run``."""
 
 _CHUNK = 10_000
+_TRUTH, _ERROR = {None: 0, False: 1, True: 2}, 4
+"""How the answer to a value is written in a byte; ``_ERROR`` is added where it was of the wrong type."""
 _STATES = {code: state for state, code in CODES.items()}
 _VALUE = re.compile(r"\$(v\d+)\b")
 
@@ -110,18 +113,19 @@ class _Judge:
         """``wider``: the table with the answers of its lookups beside each row."""
         columns, joins = "", ""
         for lookup in lookups:
-            keys = [self.tables.columns[fact] for fact in lookup.facts]
-            self._look_up(lookup, keys, table)
+            keys = lookup.columns
+            self._look_up(lookup, table)
             same = " AND ".join(
-                f"{lookup.name}.k{i} IS NOT DISTINCT FROM {key.name if key.empty else f'{table}.{key.name}'}"
+                f"{lookup.name}.k{i} IS NOT DISTINCT FROM {key.of(table)}"
                 for i, key in enumerate(keys)
             )
             joins += f" LEFT JOIN {lookup.name} ON {same}"
             columns += f", {lookup.name}.t AS {lookup.name}_t, {lookup.name}.e AS {lookup.name}_e"
         self.con.execute(f"CREATE VIEW {wider} AS SELECT {table}.*{columns} FROM {table}{joins}")
 
-    def _look_up(self, lookup: Lookup, keys: Sequence[Column], table: str) -> None:
+    def _look_up(self, lookup: Lookup, table: str) -> None:
         """Ask the oracle once for each distinct value."""
+        keys = lookup.columns
         picked = ", ".join(f"{key.name} AS k{i}" for i, key in enumerate(keys))
         self.con.execute(
             f"CREATE TABLE {lookup.name}_key AS SELECT row_number() OVER () AS id, * FROM"
@@ -129,29 +133,29 @@ class _Judge:
         )
         told = ", ".join(_told(f"k{i}", key.kind) for i, key in enumerate(keys))
         rows = self.con.execute(f"SELECT id, {told} FROM {lookup.name}_key ORDER BY id")
-        answers: list[tuple[int, bool | None, bool]] = []
+        ids, codes = array("q"), bytearray()
         while chunk := rows.fetchmany(_CHUNK):
             for number, *stored in chunk:
-                answers.append((number, *self._ask(lookup, keys, stored)))
-        self.con.register("answers", _answer_table(answers))
+                ids.append(number)
+                codes.append(self._ask(lookup, stored))
+        self.con.register("answers", _answer_table(ids, codes))
         self.con.execute(
-            f"CREATE TABLE {lookup.name} AS SELECT {lookup.name}_key.* EXCLUDE (id), t, e"
-            f" FROM {lookup.name}_key JOIN answers USING (id)"
+            f"CREATE TABLE {lookup.name} AS SELECT {lookup.name}_key.* EXCLUDE (id),"
+            f" CASE code % {_ERROR} WHEN {_TRUTH[True]} THEN true WHEN {_TRUTH[False]} THEN false END AS t,"
+            f" code >= {_ERROR} AS e FROM {lookup.name}_key JOIN answers USING (id)"
         )
         self.con.unregister("answers")
         self.con.execute(f"DROP TABLE {lookup.name}_key")
 
-    def _ask(
-        self, lookup: Lookup, keys: Sequence[Column], stored: Sequence[Any]
-    ) -> tuple[bool | None, bool]:
+    def _ask(self, lookup: Lookup, stored: Sequence[Any]) -> int:
         facts = {
             fact: Fact(_fact_value(key, value), "")
-            for fact, key, value in zip(lookup.facts, keys, stored, strict=True)
+            for fact, key, value in zip(lookup.facts, lookup.columns, stored, strict=True)
             if value is not None
         }
         trace = Trace(self.compiler.as_of)
         answer = truth(lookup.leaf, Scene("", facts, {}), trace)
-        return answer, bool(trace.errors)
+        return _TRUTH[answer] + (_ERROR if trace.errors else 0)
 
     def _gather(self, gatherings: Sequence[Gathering]) -> None:
         if not gatherings:
@@ -186,14 +190,14 @@ def _fact_value(key: Column, stored: Any) -> Any:
     return moment(stored) if key.kind is Kind.TIME else python_value(key.kind, stored)
 
 
-def _answer_table(answers: Sequence[tuple[int, bool | None, bool]]) -> pa.Table:
-    return pa.table(
-        {
-            "id": pa.array([one[0] for one in answers], pa.int64()),
-            "t": pa.array([one[1] for one in answers], pa.bool_()),
-            "e": pa.array([one[2] for one in answers], pa.bool_()),
-        }
-    )
+def _answer_table(ids: array[int], codes: bytearray) -> pa.Table:
+    """From their bytes: ``pa.array`` would import pandas."""
+    buffers = {"id": (pa.int64(), ids), "code": (pa.uint8(), codes)}
+    columns = [
+        pa.Array.from_buffers(kind, len(ids), [None, pa.py_buffer(content)])
+        for kind, content in buffers.values()
+    ]
+    return pa.Table.from_arrays(columns, names=list(buffers))
 
 
 def decoded(code: int, pack: Pack) -> tuple[State, str]:
@@ -227,7 +231,11 @@ def write_findings(con: duckdb.DuckDBPyConnection, cells: Sequence[Cell], file: 
     ]
     names = ("cell", "code", "pack_id", "rule_id", "state", "waiver")
     columns = zip(*meaning, strict=True) if meaning else ((),) * len(names)
-    con.register("meaning", pa.table(dict(zip(names, map(list, columns), strict=True))))
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE meaning AS SELECT "
+        + ", ".join(f"unnest(${name}) AS {name}" for name in names),
+        dict(zip(names, map(list, columns), strict=True)),
+    )
     parts = []
     for kind, table in SCOPES.items():
         asked = [cell.name for cell in cells if cell.table == table]
@@ -246,7 +254,7 @@ def write_findings(con: duckdb.DuckDBPyConnection, cells: Sequence[Cell], file: 
         )
     except duckdb.IOException as error:
         raise OutputError(f"{file}: cannot be written: {str(error).splitlines()[0]}") from None
-    con.unregister("meaning")
+    con.execute("DROP TABLE meaning")
 
 
 def _worded(code: int, pack: Pack) -> tuple[str, str]:

@@ -33,9 +33,9 @@ class Comparisons:
 
     def of_all(self, run_ids: Iterable[str], progress: Progress) -> tuple[SealCheck, ...] | None:
         """The comparisons of these runs, by run id; ``None`` when none are made."""
-        ids = sorted(run_ids)
         if self.check is None:
             return None
+        ids = sorted(run_ids)
         for done, run_id in enumerate(ids):
             progress("Comparing runs with their seals", done, len(ids))
             self._of(run_id)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 from mlflow_carbon.audit.account import FAILED, FAILED_EXITS, MEASURED, factor_text, methods_of
 from mlflow_carbon.audit.summary import DatasetRow, EnergyAccount, RunEnergyRow
 from mlflow_carbon.evidence.facts import PARENT_TAG
 from mlflow_carbon.evidence.tables import Tables
-from mlflow_carbon.evidence.trees import Node, count_once
+from mlflow_carbon.evidence.trees import CLOCK_SLACK_MS, ROUNDING, Node, count_once
 from mlflow_carbon.schema import MIXED_BASES, Metric, Tag
 from mlflow_carbon.units import G_PER_KG, J_PER_KWH, Range
 
@@ -95,35 +93,58 @@ class Totals:
         texts = [row[0] for row in con.execute(
             f"SELECT DISTINCT {column} FROM run WHERE {column} IS NOT NULL").fetchall()]  # fmt: skip
         said = [methods_of(text) for text in texts]
-        table = pa.table(
-            {
-                "methods": pa.array(texts, pa.string()),
-                **{
-                    name: pa.array(
-                        [one[name] in MEASURED if name in one else None for one in said], pa.bool_()
-                    )
-                    for name in _PARTS
-                },
-            }
+        measured = {
+            name: [one[name] in MEASURED if name in one else None for one in said]
+            for name in _PARTS
+        }
+        columns = "".join(f", unnest(${name}::BOOLEAN[]) AS {name}" for name in _PARTS)
+        con.execute(
+            f"CREATE TABLE methods AS SELECT unnest($methods::VARCHAR[]) AS methods{columns}",
+            {"methods": texts, **measured},
         )
-        con.register("methods_said", table)
-        con.execute("CREATE TABLE methods AS SELECT * FROM methods_said")
-        con.unregister("methods_said")
 
     def _count(self) -> None:
-        """The table ``place``: each run counted, inside a counted one, or unmeasured.
+        """The table ``place``: each run counted, inside a counted one, or unmeasured; as ``trees.count_once``.
 
-        Runs outside trees need no thought; those inside go through ``trees.count_once``.
+        From the roots down, a run is inside when it or a run above it is contained in its parent. What
+        is never reached hangs on a circle of parents and goes through ``count_once`` itself.
         """
         con = self.tables.con
-        con.execute(
-            "CREATE TABLE in_tree AS SELECT child.rid FROM energy child JOIN energy parent"
-            " ON child.parent = parent.run_uuid UNION SELECT parent.rid FROM energy child"
-            " JOIN energy parent ON child.parent = parent.run_uuid"
+        during = (
+            "COALESCE(parent.start_time - $slack <= child.start_time"
+            " AND child.end_time - $slack <= parent.end_time, false)"
         )
+        con.execute(
+            "CREATE TABLE nested AS SELECT child.rid, parent.rid AS above, child.e_low,"
+            f" {during} AND parent.inclusive AND parent.e_mid IS NOT NULL AS during,"
+            " parent.e_high * (1 + $rounding) AS room"
+            " FROM energy child JOIN energy parent ON child.parent = parent.run_uuid",
+            {"slack": CLOCK_SLACK_MS, "rounding": ROUNDING},
+        )
+        con.execute(
+            "CREATE TABLE reached AS WITH RECURSIVE fits AS ("
+            " SELECT above FROM nested GROUP BY above HAVING sum(e_low) FILTER (during) <= any_value(room)"
+            " OR count(e_low) FILTER (during) = 0),"
+            " below AS (SELECT rid, nested.above, during AND fits.above IS NOT NULL AS contained"
+            " FROM nested LEFT JOIN fits ON fits.above = nested.above),"
+            " down AS (SELECT DISTINCT above AS rid, false AS inside FROM nested"
+            " WHERE above NOT IN (SELECT rid FROM nested) UNION ALL"
+            " SELECT below.rid, down.inside OR below.contained FROM down JOIN below ON below.above = down.rid)"
+            " SELECT * FROM down"
+        )
+        con.execute(
+            "CREATE TABLE place AS SELECT rid, CASE WHEN inside THEN 'inside'"
+            " WHEN e_mid IS NULL THEN 'unmeasured' ELSE 'counted' END AS place"
+            " FROM energy LEFT JOIN reached USING (rid)"
+        )
+        self._count_circles()
+
+    def _count_circles(self) -> None:
+        con = self.tables.con
         rows = con.execute(
-            "SELECT run_uuid, parent, start_time, end_time, e_low, e_mid, e_high, inclusive"
-            " FROM energy JOIN in_tree USING (rid) ORDER BY start_time, run_uuid"
+            "SELECT run_uuid, parent, start_time, end_time, e_low, e_mid, e_high, inclusive, rid"
+            " FROM energy WHERE rid IN (SELECT rid FROM nested EXCEPT SELECT rid FROM reached)"
+            " ORDER BY start_time, run_uuid"
         ).fetchall()
         nodes = {
             row[0]: Node(
@@ -132,24 +153,11 @@ class Totals:
             )
             for row in rows
         }  # fmt: skip
-        groups = count_once(nodes)
-        places = {
-            **dict.fromkeys(groups.counted, "counted"),
-            **dict.fromkeys(groups.inside, "inside"),
-        }
-        table = pa.table(
-            {
-                "run_uuid": pa.array(nodes, pa.string()),
-                "place": pa.array([places.get(one, "unmeasured") for one in nodes], pa.string()),
-            }
-        )
-        con.register("places", table)
+        inside = count_once(nodes).inside
         con.execute(
-            "CREATE TABLE place AS SELECT rid, COALESCE(place,"
-            " CASE WHEN e_mid IS NULL THEN 'unmeasured' ELSE 'counted' END) AS place"
-            " FROM energy LEFT JOIN places USING (run_uuid)"
+            "UPDATE place SET place = 'inside' WHERE rid IN (SELECT unnest($inside::BIGINT[]))",
+            {"inside": [row[8] for row in rows if row[0] in inside]},
         )
-        con.unregister("places")
 
     def account(self, rows: Sequence[RunEnergyRow]) -> EnergyAccount:
         """The account; ``rows``: the runs that are listed."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from mlflow_carbon.evidence.sql import Source
 
-_CHUNK = 500
+_CHUNK = 2_000
 """Ids in one query: below the number of values any database takes."""
 
 

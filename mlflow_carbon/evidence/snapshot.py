@@ -23,7 +23,6 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mlflow_carbon.errors import OutputError, StoreError
 from mlflow_carbon.evidence.filters import Where
@@ -34,6 +33,7 @@ FORMAT = "urn:mlflow-carbon:evidence-snapshot:1"
 MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
 PART_ROWS = 2_000_000
 _BATCH_ROWS = 65_536
+_SCHEMA = "mlflow"
 
 _TEXT, _WHOLE, _REAL, _FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 
@@ -187,6 +187,8 @@ class _Parts:
     def _next(self) -> Any:
         path = self._folder / f"part-{self._number:05d}.parquet"
         self._number += 1
+        import pyarrow.parquet as pq  # not to read
+
         return pq.ParquetWriter(path, self._schema, compression="zstd")
 
 
@@ -219,11 +221,12 @@ class Snapshot:
         self._scratch = tempfile.TemporaryDirectory(prefix="mlflow-carbon-")
         self._con = duckdb.connect(config={"temp_directory": self._scratch.name})
         self._con.execute("SET enable_progress_bar = false")
-        for table in TABLES:
-            parts = [str(folder / name) for name in files if name.startswith(f"{table}/")]
-            if parts:
-                listed = ", ".join("'" + part.replace("'", "''") + "'" for part in parts)
-                self._con.execute(f"CREATE VIEW {table} AS SELECT * FROM read_parquet([{listed}])")
+        self._parts = {
+            table: parts
+            for table in TABLES
+            if (parts := [str(folder / name) for name in files if name.startswith(f"{table}/")])
+        }
+        self._show_in(self._con, "main")
         self._closed = weakref.finalize(self, _let_go, self._con, self._scratch)
 
     def close(self) -> None:
@@ -252,8 +255,39 @@ class Snapshot:
                 found = cursor.sql(query, params=list(values))
                 yield found.to_arrow_reader(_BATCH_ROWS)
         except duckdb.Error as error:
-            reason = str(error).splitlines()[0]
-            raise StoreError(f"{self._folder}: cannot be read: {reason}") from None
+            raise self._unreadable(error) from None
+
+    @contextmanager
+    def relation(
+        self, con: duckdb.DuckDBPyConnection, query: str, values: Sequence[object] = ()
+    ) -> Iterator[tuple[str, Mapping[str, object]]]:
+        """The query itself: the engine reads the files, and of those only what the statement needs.
+
+        Raises:
+            StoreError: the snapshot cannot be read.
+        """
+        con.execute(f"CREATE SCHEMA IF NOT EXISTS {_SCHEMA}")
+        self._show_in(con, _SCHEMA)
+        con.execute(f"SET search_path = 'main,{_SCHEMA}'")  # behind the connection's own tables
+        first, *parts = query.split("?")  # queries of this package hold no other question mark
+        text = first + "".join(f"$given{i}{part}" for i, part in enumerate(parts))
+        try:
+            yield f"({text}) AS batches", {f"given{i}": value for i, value in enumerate(values)}
+        except duckdb.IOException as error:
+            if str(self._folder) not in str(error):
+                raise
+            raise self._unreadable(error) from None
+
+    def _show_in(self, con: duckdb.DuckDBPyConnection, schema: str) -> None:
+        """MLflow's tables as views."""
+        for table, parts in self._parts.items():
+            listed = ", ".join("'" + part.replace("'", "''") + "'" for part in parts)
+            con.execute(
+                f"CREATE VIEW IF NOT EXISTS {schema}.{table} AS SELECT * FROM read_parquet([{listed}])"
+            )
+
+    def _unreadable(self, error: duckdb.Error) -> StoreError:
+        return StoreError(f"{self._folder}: cannot be read: {str(error).splitlines()[0]}")
 
 
 def _let_go(con: duckdb.DuckDBPyConnection, scratch: tempfile.TemporaryDirectory[str]) -> None:

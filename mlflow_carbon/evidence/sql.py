@@ -1,16 +1,21 @@
-"""MLflow's own database, read in columns: Arrow batches by ADBC, on a connection that cannot write."""
+"""MLflow's own database, read in columns: Arrow batches by ADBC, on a connection that cannot write.
+
+The low-level interface of ADBC is used: its DB-API imports pandas, and polars where it is installed, which
+costs 80 MB and a second.
+"""
 
 from __future__ import annotations
 
+import struct
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
-from types import ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+import adbc_driver_manager as adbc
 import pyarrow as pa
-import sqlalchemy
 
 from mlflow_carbon.errors import StoreError
 from mlflow_carbon.evidence.address import (
@@ -20,6 +25,9 @@ from mlflow_carbon.evidence.address import (
     sqlite_path,
     without_secrets,
 )
+
+if TYPE_CHECKING:
+    import duckdb
 
 _BATCH_ROWS = 65_536
 _SQLITE_COLUMNS = (
@@ -54,6 +62,17 @@ class Source(Protocol):
             StoreError: the store refused, or was lost on the way.
         """
 
+    def relation(
+        self, con: duckdb.DuckDBPyConnection, query: str, values: Sequence[object] = ()
+    ) -> AbstractContextManager[tuple[str, Mapping[str, object]]]:
+        """The answer of a query as one statement of ``con`` can select from it.
+
+        SQL to stand behind ``FROM``, and the values the statement has to bind for it by name.
+
+        Raises:
+            StoreError: the store refused, or was lost on the way.
+        """
+
     @property
     def columns(self) -> Mapping[str, frozenset[str]]:
         """The columns of each table there is."""
@@ -75,29 +94,31 @@ class Database:
         self.shown = redacted(uri)
         self.is_sqlite = scheme_of(uri) == "sqlite"
         with self._told():
-            self._connection = self._connect()
-        self._closed = weakref.finalize(self, self._connection.close)
+            self._database, self._connection = self._connect()
+        self._closed = weakref.finalize(self, _let_go, self._connection, self._database)
 
-    def _connect(self) -> Any:
+    def _connect(self) -> tuple[adbc.AdbcDatabase, adbc.AdbcConnection]:
         if self.is_sqlite:
-            from adbc_driver_sqlite import dbapi as sqlite
+            import adbc_driver_sqlite as sqlite
 
             path = sqlite_path(self._uri).absolute()
+            database = sqlite.connect(f"{path.as_uri()}?mode=ro")
             # Not in one transaction: its lock would keep trainings from writing until the audit is done.
-            connection = sqlite.connect(f"{path.as_uri()}?mode=ro", autocommit=True)
-            with connection.cursor() as cursor:
-                cursor.execute(f"PRAGMA busy_timeout = {int(CONNECT_TIMEOUT_S * 1000)}")
-                cursor.execute("PRAGMA case_sensitive_like = true")  # as MLflow
-            return connection
-        from adbc_driver_postgresql import dbapi as postgresql
+            connection = adbc.AdbcConnection(database)
+            _run(connection, f"PRAGMA busy_timeout = {int(CONNECT_TIMEOUT_S * 1000)}")
+            _run(connection, "PRAGMA case_sensitive_like = true")  # as MLflow
+            return database, connection
+        import adbc_driver_postgresql as postgresql
+        import sqlalchemy
 
         url = sqlalchemy.make_url(self._uri).set(drivername="postgresql")
         url = url.update_query_dict({"connect_timeout": str(int(CONNECT_TIMEOUT_S))})
-        connection = postgresql.connect(url.render_as_string(hide_password=False))
-        with connection.cursor() as cursor:
-            # One snapshot for the whole audit; readers do not block writers here.
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        return connection
+        database = postgresql.connect(url.render_as_string(hide_password=False))
+        connection = adbc.AdbcConnection(database)
+        connection.set_autocommit(False)
+        # One snapshot for the whole audit; readers do not block writers here.
+        _run(connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        return database, connection
 
     def close(self) -> None:
         """Let go of the database."""
@@ -119,32 +140,78 @@ class Database:
         Raises:
             StoreError: the database refused, or was lost on the way.
         """
-        with self._told(), self._connection.cursor() as cursor:
+        with self._told(), adbc.AdbcStatement(self._connection) as statement:
             if self.is_sqlite:
                 # The driver guesses types from the first batch; the default of 1,024 rows guesses worse.
-                cursor.adbc_statement.set_options(
-                    **{"adbc.sqlite.query.batch_rows": str(_BATCH_ROWS)}
-                )
+                statement.set_options(**{"adbc.sqlite.query.batch_rows": str(_BATCH_ROWS)})
             else:
                 query = _numbered(query)
-            cursor.execute(query, list(values) or None)
-            yield cursor.fetch_record_batch()
+            statement.set_sql_query(query)
+            if values:
+                statement.prepare()
+                schema, array = _bound(values).__arrow_c_array__()
+                statement.bind(array, schema)
+            with pa.RecordBatchReader.from_stream(_begun(statement)) as batches:
+                yield batches
+
+    @contextmanager
+    def relation(
+        self, con: duckdb.DuckDBPyConnection, query: str, values: Sequence[object] = ()
+    ) -> Iterator[tuple[str, Mapping[str, object]]]:
+        """The answer of a query as one statement of ``con`` can select from it; see ``Source``."""
+        with self.batches(query, values) as batches:
+            con.register("batches", batches)
+            try:
+                yield "batches", {}
+            finally:
+                con.unregister("batches")
 
     @contextmanager
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except (_driver_error(), pa.ArrowException) as error:
+        except (adbc.Error, pa.ArrowException) as error:
             reason = without_secrets(self._uri, " ".join(str(error).split()))[:300]
             raise StoreError(f"{self.shown}: cannot be read: {reason}") from None
 
 
-def _driver_error() -> type[Exception]:
-    import adbc_driver_manager
+def _let_go(connection: adbc.AdbcConnection, database: adbc.AdbcDatabase) -> None:
+    connection.close()
+    database.close()
 
-    module: ModuleType = adbc_driver_manager
-    error: type[Exception] = module.Error
-    return error
+
+def _run(connection: adbc.AdbcConnection, command: str) -> None:
+    with adbc.AdbcStatement(connection) as statement:
+        statement.set_sql_query(command)
+        statement.execute_update()
+
+
+def _begun(statement: adbc.AdbcStatement) -> adbc.ArrowArrayStreamHandle:
+    """The answer's stream. Ctrl-C ends the waiting for it: the driver itself does not listen."""
+    stream: adbc.ArrowArrayStreamHandle
+    with ThreadPoolExecutor(1) as aside:
+        answer = aside.submit(statement.execute_query)
+        try:
+            stream, _ = answer.result()
+        except KeyboardInterrupt:
+            statement.cancel()
+            raise
+    return stream
+
+
+def _bound(values: Sequence[object]) -> pa.RecordBatch:
+    names = [str(place) for place in range(len(values))]
+    return pa.RecordBatch.from_arrays(list(map(_one, values)), names=names)
+
+
+def _one(value: object) -> pa.Array:
+    """An array of one text or number, from its bytes: ``pa.array`` would import pandas."""
+    if isinstance(value, str):
+        content = value.encode()
+        ends = pa.py_buffer(struct.pack("=ii", 0, len(content)))
+        return pa.Array.from_buffers(pa.string(), 1, [None, ends, pa.py_buffer(content)])
+    kind, form = (pa.float64(), "=d") if isinstance(value, float) else (pa.int64(), "=q")
+    return pa.Array.from_buffers(kind, 1, [None, pa.py_buffer(struct.pack(form, value))])
 
 
 def _numbered(query: str) -> str:

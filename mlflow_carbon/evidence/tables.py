@@ -13,10 +13,10 @@ from datetime import datetime
 from enum import Enum
 
 import duckdb
-import pyarrow as pa
 
 from mlflow_carbon.evidence.facts import COMMIT_TAG, COUNTED, DECLARED, TOLD, card_of, whole_number
 from mlflow_carbon.evidence.filters import Where, milliseconds
+from mlflow_carbon.evidence.keys import Keys, keys_there
 from mlflow_carbon.evidence.model import FactValue
 from mlflow_carbon.evidence.rows import rows_of
 from mlflow_carbon.evidence.sql import Source
@@ -53,6 +53,16 @@ class Column:
     kind: Kind
     empty: bool = False
     """No subject has the fact; ``name`` is NULL of the right type."""
+    literal: bool = False
+    """Every subject has the same; ``name`` is a literal."""
+
+    def of(self, alias: str) -> str:
+        """SQL of the value in the table that is called ``alias`` there."""
+        return self.name if self.empty or self.literal else f"{alias}.{self.name}"
+
+
+THERE = "there "
+"""Before the name of a fact: the column that is not NULL where the run has the key, if only with NaN or blank."""
 
 
 def python_value(kind: Kind, stored: object) -> FactValue:
@@ -119,41 +129,36 @@ def load(
     """Read the runs selected that are not deleted, with the facts named.
 
     Runs begun after ``as_of`` are left out; those that had not ended then stand in ``running``
-    only. Facts of other subjects than runs and datasets are not for these tables.
+    only. Facts of other subjects than runs and datasets are not for these tables. ``metrics PATTERN``
+    (and ``params``, ``tags``) stands for all keys the pattern matches, with a column ``THERE`` for each.
 
     Raises:
+        NotInColumnsError: a pattern matches too many.
         StoreError: the store cannot be read.
     """
     wanted = sorted({*facts, *_ALWAYS})
     columns: dict[str, Column] = {}
+    keys = {
+        namespace: keys_there(source, table, namespace, wanted)
+        for namespace, (table, _) in _LOGGED.items()
+    }
     _load_runs(con, source, selected)
-    for namespace, (table, kind) in _LOGGED.items():
-        asked = [name.partition(".")[2] for name in wanted if name.startswith(f"{namespace}.")]
-        keys = _existing(source, table, asked)
-        for key in asked:
-            columns[f"{namespace}.{key}"] = (
-                Column("run", f"{namespace}_{keys.index(key)}", kind)
-                if key in keys
-                else Column("run", f"NULL::{kind.value}", kind, empty=True)
-            )
-        _load_logged(con, source, table, namespace, keys)
+    for namespace, (_, kind) in _LOGGED.items():
+        own = keys[namespace]
+        for name in (one for one in wanted if one.startswith((f"{namespace}.", f"{namespace}s "))):
+            columns[name] = Column("run", f"NULL::{kind.value}", kind, empty=True)
+        for place, key in enumerate(own.there):
+            columns[f"{namespace}.{key}"] = Column("run", f"{namespace}_{place}", kind)
+            if key in own.matched:
+                name = f"{THERE}{namespace}.{key}"
+                columns[name] = Column("run", f"{namespace}_{place}_there", Kind.NUMBER)
+        _load_logged(con, source, namespace, own)
     _set_running_apart(con, columns[f"tag.{Tag.EXIT}"].name, as_of)
     _load_used(con, source)
     _load_cards(con, source)
     _finish_used(con)
     _finish_runs(con, columns)
     return Tables(con, _known_columns(con, columns))
-
-
-def _existing(source: Source, table: str, keys: Sequence[str]) -> list[str]:
-    """Those of the keys that any run has: a look into the index for each."""
-    if not keys:
-        return []
-    query = " UNION ALL ".join(
-        f"SELECT {i} AS k WHERE EXISTS (SELECT 1 FROM {table} WHERE key = ?)"
-        for i in range(len(keys))
-    )
-    return [keys[int(row["k"])] for row in rows_of(source, query, keys)]
 
 
 def _known_columns(
@@ -195,67 +200,64 @@ _FEW = 100
 
 def _load_runs(con: duckdb.DuckDBPyConnection, source: Source, selected: Selected) -> None:
     ids = [*map(int, selected.experiments)]
-    names = pa.table(
-        {
-            "experiment_id": pa.array(ids, pa.int64()),
-            "experiment": pa.array(selected.experiments.values(), pa.string()),
-        }
+    con.execute(
+        "CREATE TABLE names AS SELECT unnest($ids::BIGINT[]) AS experiment_id,"
+        " unnest($names::VARCHAR[]) AS experiment",
+        {"ids": ids, "names": [*selected.experiments.values()]},
     )
-    con.register("names", names)
     among = f" AND experiment_id IN ({_holes(ids)})" if len(ids) <= _FEW else ""
     query = (
         "SELECT run_uuid, COALESCE(name, '') AS name, COALESCE(user_id, '') AS user_id, status,"
         " start_time, end_time, experiment_id FROM runs"
         f" WHERE lifecycle_stage = 'active'{among}{selected.where.sql}"
     )
-    with source.batches(query, [*(ids if among else ()), *selected.where.values]) as batches:
-        con.register("batches", batches)
+    given = [*(ids if among else ()), *selected.where.values]
+    with source.relation(con, query, given) as (rows, bound):
         con.execute(
             "CREATE TABLE run_row AS SELECT row_number() OVER () AS rid, run_uuid::VARCHAR AS run_uuid,"
             " name::VARCHAR AS name, user_id::VARCHAR AS user_id, status::VARCHAR AS status,"
             " start_time::BIGINT AS start_time, end_time::BIGINT AS end_time, names.experiment"
-            " FROM batches JOIN names USING (experiment_id)"
+            f" FROM {rows} JOIN names USING (experiment_id)",
+            bound,
         )
-    con.unregister("batches")
-    con.unregister("names")
+    con.execute("DROP TABLE names")
 
 
 def _load_logged(
-    con: duckdb.DuckDBPyConnection,
-    source: Source,
-    table: str,
-    namespace: str,
-    keys: Sequence[str],
+    con: duckdb.DuckDBPyConnection, source: Source, namespace: str, keys: Keys
 ) -> None:
     """One scan of a key-value table, turned into one column for each key on the way."""
-    if not keys:
+    if not keys.there:
         con.execute(f"CREATE TABLE {namespace}_wide AS SELECT rid FROM run_row WHERE false")
         return
-    cases = " ".join(f"WHEN ? THEN {i}" for i in range(len(keys)))
+    table, kind = _LOGGED[namespace]
+    cases = " ".join(f"WHEN ? THEN {i}" for i in range(len(keys.there)))
     # "+key" keeps SQLite from jumping through the index for every row; a scan is 10 times faster.
     key = "+key" if source.is_sqlite else "key"
-    metrics = table == "latest_metrics"
-    stored = "value" if metrics else "COALESCE(value, '')"
-    number = " AND NOT is_nan" if metrics else ""
+    metrics = namespace == "metric"
+    # NaN as infinity, and not as NULL: SQLite's driver guesses the type from the first values.
+    number = f"CASE WHEN is_nan THEN {_LARGEST!r} ELSE value END"
+    stored = number if metrics else "COALESCE(value, '')"
     query = (
         f"SELECT run_uuid, CASE key {cases} END AS k, {stored} AS value"
-        f" FROM {table} WHERE {key} IN ({_holes(keys)}){number}"
+        f" FROM {table} WHERE {key} IN ({_holes(keys.there)})"
     )
     # An answer without rows has no types of its own: SQLite's are taken from the values.
-    value = "value::DOUBLE" if metrics else "value::VARCHAR"
-    good = f"abs({value}) < {_LARGEST!r}" if metrics else _filled(value)
-    bound = {} if metrics else {"blank": BLANK}
+    value = f"value::{kind.value}"
+    known = f"CASE WHEN abs({value}) < {_LARGEST!r} THEN {value} END" if metrics else _known(value)
+    blank = {} if metrics else {"blank": BLANK}
     wide = ", ".join(
-        f"any_value({value}) FILTER (k = {i}) AS {namespace}_{i}" for i in range(len(keys))
+        f"any_value(known) FILTER (k = {i}) AS {namespace}_{i}"
+        + (f", any_value(1) FILTER (k = {i}) AS {namespace}_{i}_there" * (name in keys.matched))
+        for i, name in enumerate(keys.there)
     )
-    with source.batches(query, [*keys, *keys]) as batches:
-        con.register("batches", batches)
+    only = "" if keys.matched else " WHERE known IS NOT NULL"
+    with source.relation(con, query, [*keys.there, *keys.there]) as (rows, bound):
         con.execute(
-            f"CREATE TABLE {namespace}_wide AS SELECT rid, {wide} FROM batches"
-            f" JOIN run_row USING (run_uuid) WHERE {good} GROUP BY rid",
-            bound,
+            f"CREATE TABLE {namespace}_wide AS SELECT rid, {wide} FROM (SELECT run_uuid, k, {known} AS known"
+            f" FROM {rows}) JOIN run_row USING (run_uuid){only} GROUP BY rid",
+            {**bound, **blank},
         )
-    con.unregister("batches")
 
 
 def _set_running_apart(con: duckdb.DuckDBPyConnection, exit_tag: str, as_of: datetime) -> None:
@@ -271,54 +273,66 @@ def _set_running_apart(con: duckdb.DuckDBPyConnection, exit_tag: str, as_of: dat
 
 
 def _load_used(con: duckdb.DuckDBPyConnection, source: Source) -> None:
+    """``used_row``: what each run read; ``dataset_row`` and ``input_wide``: what is known of it."""
     query = (
         "SELECT dataset_uuid, name AS d_name, digest AS d_digest, dataset_source_type AS d_source_type,"
         " dataset_source AS d_source FROM datasets"
     )
-    with source.batches(query) as batches:
-        con.register("batches", batches)
-        con.execute("CREATE TABLE dataset_row AS SELECT COLUMNS(*)::VARCHAR FROM batches")
-    con.unregister("batches")
+    with source.relation(con, query) as (rows, bound):
+        con.execute(
+            "CREATE TABLE dataset_row AS SELECT row_number() OVER () AS did, COLUMNS(*)::VARCHAR"
+            f" FROM {rows}",
+            bound,
+        )
     kind = "+i.source_type" if source.is_sqlite else "i.source_type"  # a scan, as above
     query = (
         "SELECT i.input_uuid, i.destination_id AS run_uuid, i.source_id AS dataset_uuid FROM inputs i"
         f" WHERE {kind} = 'DATASET' AND i.destination_type = 'RUN'"
     )
-    with source.batches(query) as batches:
-        con.register("batches", batches)
+    with source.relation(con, query) as (rows, bound):
         con.execute(
-            "CREATE TABLE used_row AS SELECT row_number() OVER () AS uid, rid,"
-            " input_uuid::VARCHAR AS input_uuid, dataset_row.* EXCLUDE (dataset_uuid) FROM batches"
-            " JOIN run_row USING (run_uuid) JOIN dataset_row USING (dataset_uuid)"
+            "CREATE TABLE used_row AS SELECT row_number() OVER () AS uid, rid, did,"
+            f" input_uuid::VARCHAR AS input_uuid FROM {rows}"
+            " JOIN run_row USING (run_uuid) JOIN dataset_row USING (dataset_uuid)",
+            bound,
         )
-    con.unregister("batches")
-    con.execute("DROP TABLE dataset_row")
+    _load_input_tags(con, source)
+    con.execute("ALTER TABLE used_row DROP COLUMN input_uuid")
+
+
+def _load_input_tags(con: duckdb.DuckDBPyConnection, source: Source) -> None:
     names = list(_INPUT_TAGS.values())
-    cases = " ".join(f"WHEN ? THEN {i}" for i in range(len(names)))
+    found = rows_of(
+        source, f"SELECT DISTINCT name FROM input_tags WHERE name IN ({_holes(names)})", names
+    )
+    there = [name for name in names if name in {row["name"] for row in found}]
+    wide = "".join(
+        f", any_value(value::VARCHAR) FILTER (k = {there.index(name)}) AS d_{key}"
+        if name in there
+        else f", NULL::VARCHAR AS d_{key}"
+        for key, name in _INPUT_TAGS.items()
+    )
+    if not there:
+        con.execute(f"CREATE TABLE input_wide AS SELECT uid{wide} FROM used_row WHERE false")
+        return
+    cases = " ".join(f"WHEN ? THEN {i}" for i in range(len(there)))
     query = (
         f"SELECT input_uuid, CASE name {cases} END AS k, value FROM input_tags"
-        f" WHERE name IN ({_holes(names)})"
+        f" WHERE name IN ({_holes(there)})"
     )
-    wide = ", ".join(
-        f"any_value(value::VARCHAR) FILTER (k = {i}) AS d_{key}"
-        for i, key in enumerate(_INPUT_TAGS)
-    )
-    with source.batches(query, [*names, *names]) as batches:
-        con.register("batches", batches)
+    with source.relation(con, query, [*there, *there]) as (rows, bound):
         con.execute(
-            f"CREATE TABLE input_wide AS SELECT uid, {wide} FROM batches"
-            " JOIN used_row USING (input_uuid) GROUP BY uid"
+            f"CREATE TABLE input_wide AS SELECT uid{wide} FROM {rows}"
+            " JOIN used_row USING (input_uuid) GROUP BY uid",
+            bound,
         )
-    con.unregister("batches")
 
 
 def _load_cards(con: duckdb.DuckDBPyConnection, source: Source) -> None:
     """Cards declared after a run, read by the same function as everywhere."""
     query = "SELECT run_uuid, key, COALESCE(value, '') AS value FROM tags WHERE key LIKE ?"
-    with source.batches(query, [f"{Tag.CARD_PREFIX}%"]) as batches:
-        con.register("batches", batches)
-        con.execute("CREATE TABLE card_row AS SELECT COLUMNS(*)::VARCHAR FROM batches")
-    con.unregister("batches")
+    with source.relation(con, query, [f"{Tag.CARD_PREFIX}%"]) as (rows, bound):
+        con.execute(f"CREATE TABLE card_row AS SELECT COLUMNS(*)::VARCHAR FROM {rows}", bound)
     found = con.execute(
         "SELECT uid, d_sha256, key, value FROM used_row JOIN input_wide USING (uid)"
         " JOIN run_row USING (rid) JOIN card_row USING (run_uuid)"
@@ -326,49 +340,50 @@ def _load_cards(con: duckdb.DuckDBPyConnection, source: Source) -> None:
         {"prefix": Tag.CARD_PREFIX},
     ).fetchall()
     cards = [(uid, card_of({key: value}, sha256)) for uid, sha256, key, value in found]
-    table = pa.table(
+    columns = "".join(f", unnest(${name}::VARCHAR[]) AS card_{name}" for name in DECLARED)
+    con.execute(
+        f"CREATE TABLE card AS SELECT unnest($uid::BIGINT[]) AS uid{columns}",
         {
-            "uid": pa.array([uid for uid, _ in cards], pa.int64()),
-            **{
-                f"card_{name}": pa.array([card.get(name) for _, card in cards], pa.string())
-                for name in DECLARED
-            },
-        }
+            "uid": [uid for uid, _ in cards],
+            **{name: [card.get(name) for _, card in cards] for name in DECLARED},
+        },
     )
-    con.register("cards", table)
-    con.execute("CREATE TABLE card AS SELECT * FROM cards")
-    con.unregister("cards")
+    con.execute("DROP TABLE card_row")
 
 
 def _finish_used(con: duckdb.DuckDBPyConnection) -> None:
     """``used``: one row for each dataset a run read, with what was declared then or afterwards."""
+    sha256 = _known("d_sha256")
+    con.execute(
+        "CREATE TABLE digest_list AS WITH content AS ("
+        " SELECT raw_name, raw_context, list_slice(list_sort(list(DISTINCT d_sha256)), 1, $most + 1) AS contents,"
+        " list(DISTINCT d_sha256) AS own FROM ("
+        f" SELECT d_name AS raw_name, COALESCE(d_context, '') AS raw_context, {sha256} AS d_sha256"
+        " FROM used_row JOIN dataset_row USING (did) JOIN input_wide USING (uid))"
+        " WHERE d_sha256 IS NOT NULL AND raw_name <> $unnamed GROUP BY ALL)"
+        " SELECT row_number() OVER () AS code, *,"
+        " list_slice(list_filter(contents, lambda x: x <> d_sha256), 1, $most) AS digests"
+        " FROM (SELECT raw_name, raw_context, contents, unnest(own) AS d_sha256 FROM content)",
+        {"unnamed": UNNAMED_DATASET, "most": MAX_OTHER_DIGESTS, "blank": BLANK},
+    )
+    stood = ", ".join(
+        f"{_known(f'd_{key}')} AS d_{key}" for key in ("name", "digest", "source_type", "source")
+    )
     tags = ", ".join(f"{_known(f'd_{key}')} AS d_{key}" for key in (*TOLD, *COUNTED))
     declared = ", ".join(
         f"{_known(f'''COALESCE(nullif(d_{key}, ''), card_{key})''')} AS d_{key}" for key in DECLARED
     )
     con.execute(
-        f"CREATE TABLE used_known AS SELECT uid, rid, {_known('d_name')} AS d_name,"
-        f" {_known('d_digest')} AS d_digest, {_known('d_source_type')} AS d_source_type,"
-        f" {_known('d_source')} AS d_source, {tags}, {declared},"
-        " d_name AS raw_name, d_digest AS raw_digest, COALESCE(d_context, '') AS raw_context"
-        " FROM used_row LEFT JOIN input_wide USING (uid) LEFT JOIN card USING (uid)",
+        "CREATE TABLE used AS SELECT known.*, code AS d_other_digests FROM ("
+        f"SELECT uid, rid, named.* EXCLUDE (did), {tags}, {declared},"
+        " COALESCE(d_context, '') AS raw_context"
+        " FROM used_row JOIN (SELECT did, d_name AS raw_name, d_digest AS raw_digest,"
+        f" {stood} FROM dataset_row) AS named USING (did)"
+        " LEFT JOIN input_wide USING (uid) LEFT JOIN card USING (uid)) AS known"
+        " LEFT JOIN digest_list USING (raw_name, raw_context, d_sha256)",
         {"blank": BLANK},
     )
-    con.execute(
-        "CREATE TABLE digest_list AS WITH content AS ("
-        " SELECT raw_name, raw_context, list_slice(list_sort(list(DISTINCT d_sha256)), 1, $most + 1) AS contents,"
-        " list(DISTINCT d_sha256) AS own FROM used_known"
-        " WHERE d_sha256 IS NOT NULL AND raw_name <> $unnamed GROUP BY ALL)"
-        " SELECT row_number() OVER () AS code, *,"
-        " list_slice(list_filter(contents, lambda x: x <> d_sha256), 1, $most) AS digests"
-        " FROM (SELECT raw_name, raw_context, contents, unnest(own) AS d_sha256 FROM content)",
-        {"unnamed": UNNAMED_DATASET, "most": MAX_OTHER_DIGESTS},
-    )
-    con.execute(
-        "CREATE TABLE used AS SELECT used_known.*, code AS d_other_digests FROM used_known"
-        " LEFT JOIN digest_list USING (raw_name, raw_context, d_sha256)"
-    )
-    for table in ("used_row", "input_wide", "card", "card_row", "used_known"):
+    for table in ("used_row", "dataset_row", "input_wide", "card"):
         con.execute(f"DROP TABLE {table}")
 
 

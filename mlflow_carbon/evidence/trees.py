@@ -18,8 +18,10 @@ from mlflow_carbon.evidence.model import Evidence
 from mlflow_carbon.schema import MIXED_BASES, Metric, Tag
 from mlflow_carbon.units import G_PER_KG, J_PER_KWH, Range
 
-_CLOCK_SLACK_MS = 5_000
+CLOCK_SLACK_MS = 5_000
 """Hosts' clocks differ; MLflow's start and end are taken by the client."""
+ROUNDING = 1e-9
+"""Of a parent's figure: sums of many floating-point numbers are not exact, and depend on their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,8 @@ def _contained(parent: Node, below: list[str], runs: Mapping[str, Node]) -> list
         return []
     during = [run_id for run_id in below if _ran_while(runs[run_id], parent)]
     used = (runs[run_id].energy_j for run_id in during)
-    return during if sum(one.low for one in used if one) <= parent.energy_j.high else []
+    room_j = parent.energy_j.high * (1 + ROUNDING)
+    return during if sum(one.low for one in used if one) <= room_j else []
 
 
 def _ran_while(child: Node, parent: Node) -> bool:
@@ -175,6 +178,4 @@ def _ran_while(child: Node, parent: Node) -> bool:
 
 
 def _in_order(first_ms: int | None, second_ms: int | None) -> bool:
-    return (
-        first_ms is not None and second_ms is not None and first_ms - _CLOCK_SLACK_MS <= second_ms
-    )
+    return first_ms is not None and second_ms is not None and first_ms - CLOCK_SLACK_MS <= second_ms

@@ -8,12 +8,16 @@ dates and casts mean exactly the same here and there. Values are bound, never wr
 from __future__ import annotations
 
 import math
+from collections import ChainMap
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 
+from mlflow_carbon.evidence.keys import NotInColumnsError as NotInColumnsError
+from mlflow_carbon.evidence.keys import pattern
 from mlflow_carbon.evidence.model import SubjectKind
-from mlflow_carbon.evidence.tables import Column, Kind
+from mlflow_carbon.evidence.tables import THERE, Column, Kind
+from mlflow_carbon.policy import facts as vocabulary
 from mlflow_carbon.policy.model import (
     All,
     Compare,
@@ -22,6 +26,7 @@ from mlflow_carbon.policy.model import (
     ForEach,
     Near,
     Not,
+    Operand,
     Pack,
     Rule,
     State,
@@ -36,10 +41,6 @@ WAIVER = 16
 _COMPARED = {"at_most": "<=", "at_least": ">=", "less_than": "<", "more_than": ">"}
 _EXACT_INTEGER = 2**53
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-
-
-class NotInColumnsError(Exception):
-    """The rule goes through keys that are not known before the runs are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class Lookup:
     name: str
     leaf: Compare
     facts: tuple[str, ...]
+    columns: tuple[Column, ...]
     table: str
 
 
@@ -173,19 +175,19 @@ class Compiler:
         operand = leaf.operand.of if isinstance(leaf.operand, Near) else leaf.operand
         if isinstance(operand, FactTerm):
             facts.append(operand.fact)
-        found = [self.columns.get(fact) for fact in facts]
-        if None in found:
+        found = tuple(self.columns[fact] for fact in facts if fact in self.columns)
+        if len(found) < len(facts):
             raise NotInColumnsError(facts[-1])
-        table = "used" if any(one and one.table == "used" for one in found) else "run"
+        table = "used" if any(one.table == "used" for one in found) else "run"
         key = (f"{leaf.fact} {leaf.operator}", repr(leaf.operand))
         if key not in self.lookups:
-            self.lookups[key] = Lookup(f"l{len(self.lookups)}", leaf, tuple(facts), table)
+            self.lookups[key] = Lookup(f"l{len(self.lookups)}", leaf, tuple(facts), found, table)
         name = self.lookups[key].name
         return Tri(f"{name}_t", f"{name}_e")
 
     def _for_each(self, each: ForEach, *, inside: bool) -> Tri:
-        if each.members != "datasets":
-            raise NotInColumnsError(f"{each.members} that match {each.pattern!r}")
+        if each.members in vocabulary.MATCHED:
+            return self._for_each_key(each, inside=inside)
         if inside:
             return Tri("NULL::BOOLEAN")
         met = self.condition(each.condition, inside=True)
@@ -201,6 +203,32 @@ class Compiler:
         name = f"g{len(self.gatherings)}"
         self.gatherings.append(Gathering(name, truth, error))
         return Tri(f"{name}_t", f"COALESCE({name}_e, false)")
+
+    def _for_each_key(self, each: ForEach, *, inside: bool) -> Tri:
+        """One term for each key of the store that matches; a run that lacks the key does not count it."""
+        namespace = vocabulary.MATCHED[each.members]
+        if keys_of(each) not in self.columns:
+            raise NotInColumnsError(f"{each.members} that match {each.pattern!r}")
+        prefix = f"{THERE}{namespace}."
+        codes, errors = ["0"], list[str]()
+        for name, column in self.columns.items():
+            key = name.removeprefix(prefix)
+            if key == name or column.empty or pattern(each.pattern).search(key) is None:
+                continue
+            one = replace(self, columns=_with_key(self.columns, namespace, key))
+            where = each.where and substituted(each.where, namespace, key)
+            met = one.condition(substituted(each.condition, namespace, key), inside=inside)
+            chosen = Tri("true") if where is None else one.condition(where, inside=inside)
+            there = f"{column.name} IS NOT NULL"
+            codes.append(
+                f"CASE WHEN NOT ({there}) OR {chosen.truth} = false THEN 0 WHEN {met.truth} THEN 1"
+                f" WHEN {met.truth} = false AND {chosen.truth} THEN 3 ELSE 2 END"
+            )
+            if _any((chosen.error, met.error)) != "false":
+                counts = f"{chosen.truth} IS DISTINCT FROM false"
+                errors.append(f"({there} AND ({chosen.error} OR ({counts} AND {met.error})))")
+        worst = f"greatest({', '.join(codes)})"
+        return Tri(f"(CASE {worst} WHEN 3 THEN false WHEN 1 THEN true END)", _any(errors))
 
     def rule(
         self, pack: Pack, rule: Rule, waivers: Iterable[tuple[int, Waiver]]
@@ -271,8 +299,55 @@ def _membership(operator: str, column: str, bound: list[str]) -> Tri | None:
     return None
 
 
+def keys_of(each: ForEach) -> str:
+    """The keys a ``for_each`` goes through by a pattern, as ``evidence.tables.load`` takes them for a fact."""
+    return f"{each.members} {each.pattern}"
+
+
+def _with_key(columns: Mapping[str, Column], namespace: str, key: str) -> Mapping[str, Column]:
+    """The columns there are for a condition about one key."""
+    quoted = "'" + key.replace("'", "''") + "'"
+    name = Column("run", quoted, Kind.TEXT, literal=True)
+    nothing = Column("run", "NULL::VARCHAR", Kind.TEXT, empty=True)
+    own = {f"each.name {key}": name if key.strip() else nothing}
+    own[f"each.baseline {namespace}.{key}"] = nothing  # only pairs have one
+    return ChainMap(own, dict(columns))
+
+
+def substituted(condition: Condition, namespace: str, key: str) -> Condition:
+    """A condition about ``each.*`` as one about a certain key."""
+    value = "each.value" if namespace == "metric" else "each.text"
+    names = {
+        value: f"{namespace}.{key}",
+        "each.name": f"each.name {key}",
+        "each.baseline": f"each.baseline {namespace}.{key}",
+    }
+
+    def put(part: Condition) -> Condition:
+        if isinstance(part, Compare):
+            return replace(
+                part, fact=names.get(part.fact, part.fact), operand=operand(part.operand)
+            )
+        if isinstance(part, Not):
+            return replace(part, part=put(part.part))
+        if isinstance(part, ForEach):
+            raise NotInColumnsError("a for_each inside a for_each")
+        return replace(part, parts=tuple(map(put, part.parts)))
+
+    def operand(given: Operand | FactTerm | Near) -> Operand | FactTerm | Near:
+        if isinstance(given, FactTerm):
+            return replace(given, fact=names.get(given.fact, given.fact))
+        if isinstance(given, Near) and isinstance(given.of, FactTerm):
+            return replace(
+                given, of=replace(given.of, fact=names.get(given.of.fact, given.of.fact))
+            )
+        return given
+
+    return put(condition)
+
+
 def facts_of(condition: Condition | None) -> set[str]:
-    """Every fact a condition reads, by its name."""
+    """Every fact a condition reads, by its name; those a ``for_each`` goes through as ``keys_of`` has them."""
     if condition is None:
         return set()
     if isinstance(condition, Compare):
@@ -281,5 +356,6 @@ def facts_of(condition: Condition | None) -> set[str]:
     if isinstance(condition, Not):
         return facts_of(condition.part)
     if isinstance(condition, ForEach):
-        return facts_of(condition.condition) | facts_of(condition.where)
+        keys = {keys_of(condition)} if condition.members in vocabulary.MATCHED else set()
+        return keys | facts_of(condition.condition) | facts_of(condition.where)
     return set().union(*map(facts_of, condition.parts))

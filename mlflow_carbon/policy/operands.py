@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mlflow_carbon.evidence.keys import pattern
 from mlflow_carbon.evidence.model import FactType, SubjectKind
 from mlflow_carbon.policy import facts
 from mlflow_carbon.policy.model import FactTerm, Near, Operand, Parameter
-from mlflow_carbon.policy.operators import PATTERN_LIMIT, Takes, pattern
+from mlflow_carbon.policy.operators import PATTERN_LIMIT, Takes
 from mlflow_carbon.policy.shape import FaultError, did_you_mean, shown
 from mlflow_carbon.policy.yaml_tree import Entries, Items, Node, Scalar
 

@@ -11,11 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from enum import Enum
-from functools import lru_cache
 from typing import Any
 
-import re2
-
+from mlflow_carbon.evidence.keys import pattern
 from mlflow_carbon.evidence.model import FactType, FactValue
 from mlflow_carbon.policy.licenses import is_spdx
 
@@ -105,26 +103,9 @@ def shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     text = ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
-    text = "".join(c if c.isprintable() else " " for c in text)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
     return text if len(text) <= 120 else text[:117] + "..."
-
-
-@lru_cache(maxsize=512)
-def pattern(text: str) -> Any:
-    """A compiled pattern of the RE2 engine: linear time on every input, no backreferences.
-
-    Raises:
-        ValueError: not a pattern RE2 accepts.
-    """
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(text, options)
-    except re2.error as error:
-        why = error.args[0] if error.args else "unreadable"
-        raise ValueError(
-            why.decode(errors="replace") if isinstance(why, bytes) else str(why)
-        ) from None
 
 
 def _equals(value: FactValue, operand: Any, _: datetime) -> bool:

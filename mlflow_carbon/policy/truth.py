@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from mlflow_carbon.errors import Location
+from mlflow_carbon.evidence.keys import pattern
 from mlflow_carbon.evidence.model import Evidence, Fact, FactValue
 from mlflow_carbon.policy import facts as vocabulary
 from mlflow_carbon.policy.model import (
@@ -31,7 +32,6 @@ from mlflow_carbon.policy.operators import (
     MismatchError,
     Takes,
     number,
-    pattern,
     shown,
 )
 

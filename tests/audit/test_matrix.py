@@ -21,6 +21,7 @@ from mlflow_carbon.audit.assess import assess_subject
 from mlflow_carbon.audit.matrix import decoded, facts_needed, judge
 from mlflow_carbon.errors import Location
 from mlflow_carbon.evidence.facts import run_evidence
+from mlflow_carbon.evidence.keys import MAX_KEYS
 from mlflow_carbon.evidence.model import Evidence, SubjectKind
 from mlflow_carbon.evidence.rows import read_runs
 from mlflow_carbon.evidence.sql import Database
@@ -143,12 +144,32 @@ def leaves(draw: Any, facts: Sequence[str]) -> Compare:
     return Compare(fact=fact, operator=operator, operand=operand, at=AT)
 
 
+PATTERNS = st.sampled_from(["", "^m$", "[/']", "(?i)P", "^mlflow", "nothing has this"])
+
+
+def of_keys(facts: Sequence[str]) -> st.SearchStrategy[Condition]:
+    """What each metric, param or tag must be whose key matches."""
+
+    def each(members: str, value: str) -> st.SearchStrategy[Condition]:
+        inner = conditions([value, value, "each.name", "each.baseline", *facts], members=False)
+        return st.builds(
+            lambda c, w, p: ForEach(members, c, AT, where=w, pattern=p),
+            inner,
+            st.none() | inner,
+            PATTERNS,
+        )
+
+    return st.one_of(
+        each("metrics", "each.value"), each("params", "each.text"), each("tags", "each.text")
+    )
+
+
 def conditions(facts: Sequence[str], members: bool) -> st.SearchStrategy[Condition]:
     leaf = leaves(facts)
     if members:
         inner = conditions([*RUN_FACTS, *DATASET_FACTS], members=False)
         each = st.builds(lambda c, w: ForEach("datasets", c, AT, where=w), inner, st.none() | inner)
-        leaf = st.one_of(leaf, leaf, each)
+        leaf = st.one_of(leaf, leaf, leaf, leaf, each, each, of_keys(RUN_FACTS))
 
     def grown(parts: st.SearchStrategy[Condition]) -> st.SearchStrategy[Condition]:
         some = st.lists(parts, min_size=1, max_size=3).map(tuple)
@@ -314,12 +335,53 @@ def copy_to_postgresql(path: Path, uri: str) -> None:
                 target.execute(f"INSERT INTO {table} VALUES ({holes})", row)
 
 
-def test_a_rule_that_goes_through_keys_is_not_put_to_columns(tmp_path: Path) -> None:
-    write(tmp_path / "mlflow.db", [])
+def test_a_pattern_that_too_many_keys_match_is_told_before_any_run_is_read(tmp_path: Path) -> None:
+    run = {
+        "name": "",
+        "status": "FINISHED",
+        "start": 0,
+        "end": 1,
+        "params": {},
+        "tags": {},
+        "cards": {},
+        "inputs": [],
+    }
+    write(
+        tmp_path / "mlflow.db", [{**run, "metrics": {f"acc{i}": 1.0 for i in range(MAX_KEYS + 1)}}]
+    )
     source = Database(f"sqlite:///{tmp_path / 'mlflow.db'}")
     leaf = Compare(fact="each.value", operator="at_most", operand=1, at=AT)
     one = pack(rule("R-0", ForEach("metrics", leaf, AT, pattern="acc"), SubjectKind.RUN))
-    tables = load(duckdb.connect(), source, Selected({"7": "credit"}), facts_needed([one]), NOW)
-    with pytest.raises(NotInColumnsError, match="metrics that match 'acc'"):
-        judge(tables, [one], NOW)
+    with pytest.raises(
+        NotInColumnsError, match="metrics that match 'acc': 201 keys, more than 200"
+    ):
+        by_columns(source, one)
+    source.close()
+
+
+def test_a_metric_that_is_nan_is_gone_through_too(tmp_path: Path) -> None:
+    run = {
+        "name": "",
+        "status": "FINISHED",
+        "start": 0,
+        "end": 1,
+        "params": {},
+        "tags": {},
+        "cards": {},
+        "inputs": [],
+    }
+    write(
+        tmp_path / "mlflow.db",
+        [
+            {**run, "metrics": {"acc/a": 0.9, "acc/b": float("nan")}},
+            {**run, "metrics": {"acc/a": 0.9}},
+            {**run, "metrics": {"acc/a": 0.9, "acc/b": 0.1}},
+            {**run, "metrics": {"loss": 0.1}},
+        ],
+    )
+    source = Database(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    leaf = Compare(fact="each.value", operator="at_least", operand=0.5, at=AT)
+    one = pack(rule("R-0", ForEach("metrics", leaf, AT, pattern="^acc/"), SubjectKind.RUN))
+    states = [state for _, (state, _) in sorted(by_columns(source, one).items())]
+    assert states == [State.NO_EVIDENCE, State.PASS, State.FAIL, State.NO_EVIDENCE]
     source.close()
