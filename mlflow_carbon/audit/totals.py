@@ -106,8 +106,7 @@ class Totals:
     def _count(self) -> None:
         """The table ``place``: each run counted, inside a counted one, or unmeasured; as ``trees.count_once``.
 
-        From the roots down, a run is inside when it or a run above it is contained in its parent. What
-        is never reached hangs on a circle of parents and goes through ``count_once`` itself.
+        A run is inside when it, or a run above it, is contained in its parent.
         """
         con = self.tables.con
         during = (
@@ -122,28 +121,36 @@ class Totals:
             {"slack": CLOCK_SLACK_MS, "rounding": ROUNDING},
         )
         con.execute(
-            "CREATE TABLE reached AS WITH RECURSIVE fits AS ("
-            " SELECT above FROM nested GROUP BY above HAVING sum(e_low) FILTER (during) <= any_value(room)"
-            " OR count(e_low) FILTER (during) = 0),"
-            " below AS (SELECT rid, nested.above, during AND fits.above IS NOT NULL AS contained"
-            " FROM nested LEFT JOIN fits ON fits.above = nested.above),"
-            " down AS (SELECT DISTINCT above AS rid, false AS inside FROM nested"
-            " WHERE above NOT IN (SELECT rid FROM nested) UNION ALL"
-            " SELECT below.rid, down.inside OR below.contained FROM down JOIN below ON below.above = down.rid)"
-            " SELECT * FROM down"
+            "CREATE TABLE climb AS SELECT rid, above AS up, during AND fits AS inside FROM nested"
+            " JOIN (SELECT above, COALESCE(sum(e_low) FILTER (during) <= any_value(room), true) AS fits"
+            " FROM nested GROUP BY above) USING (above)"
         )
+        con.execute("DROP TABLE nested")
+        self._climb()
         con.execute(
-            "CREATE TABLE place AS SELECT rid, CASE WHEN inside THEN 'inside'"
+            "CREATE TABLE place AS SELECT rid, CASE WHEN inside AND up IS NULL THEN 'inside'"
             " WHEN e_mid IS NULL THEN 'unmeasured' ELSE 'counted' END AS place"
-            " FROM energy LEFT JOIN reached USING (rid)"
+            " FROM energy LEFT JOIN climb USING (rid)"
         )
         self._count_circles()
 
+    def _climb(self) -> None:
+        """Each run learns what stands above it, twice as far with every turn; above a root nothing does."""
+        con, before, left = self.tables.con, -1, 0
+        while left != before:
+            con.execute(
+                "CREATE OR REPLACE TABLE climb AS SELECT low.rid, high.up,"
+                " low.inside OR COALESCE(high.inside, false) AS inside"
+                " FROM climb low LEFT JOIN climb high ON low.up = high.rid"
+            )
+            before, left = left, con.execute("SELECT count(up) FROM climb").fetchall()[0][0]
+
     def _count_circles(self) -> None:
+        """What never comes to a root hangs on a circle of parents; tags are free text."""
         con = self.tables.con
         rows = con.execute(
             "SELECT run_uuid, parent, start_time, end_time, e_low, e_mid, e_high, inclusive, rid"
-            " FROM energy WHERE rid IN (SELECT rid FROM nested EXCEPT SELECT rid FROM reached)"
+            " FROM energy WHERE rid IN (SELECT rid FROM climb WHERE up IS NOT NULL)"
             " ORDER BY start_time, run_uuid"
         ).fetchall()
         nodes = {
