@@ -10,7 +10,7 @@ import struct
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -194,7 +194,8 @@ def _begun(statement: adbc.AdbcStatement) -> adbc.ArrowArrayStreamHandle:
         try:
             stream, _ = answer.result()
         except KeyboardInterrupt:
-            statement.cancel()
+            with suppress(adbc.Error):  # not every driver can
+                statement.cancel()
             raise
     return stream
 
@@ -210,6 +211,8 @@ def _one(value: object) -> pa.Array:
         content = value.encode()
         ends = pa.py_buffer(struct.pack("=ii", 0, len(content)))
         return pa.Array.from_buffers(pa.string(), 1, [None, ends, pa.py_buffer(content)])
+    if value is None:
+        return pa.nulls(1, pa.string())
     kind, form = (pa.float64(), "=d") if isinstance(value, float) else (pa.int64(), "=q")
     return pa.Array.from_buffers(kind, 1, [None, pa.py_buffer(struct.pack(form, value))])
 
