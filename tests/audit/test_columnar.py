@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Metric
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from mlflow_carbon.audit.run import run_audit
 from mlflow_carbon.audit.select import AuditRequest
 from mlflow_carbon.audit.summary import Audit
 from mlflow_carbon.errors import StoreError
+from mlflow_carbon.evidence.keys import MAX_KEYS
 from mlflow_carbon.evidence.model import SubjectKind
 from mlflow_carbon.evidence.sql import Database
 from mlflow_carbon.evidence.store import Query
@@ -92,12 +94,26 @@ def test_when_not_all_findings_are_listed_the_rest_is_counted(sqlite_store: Seed
     assert set(columns.findings) <= set(plain.findings)
 
 
-def test_a_rule_over_metrics_by_pattern_goes_to_the_plain_engine(sqlite_store: Seeded) -> None:
-    leaf = Compare(fact="each.value", operator="at_most", operand=1, at=AT)
-    by_pattern = pack(rule("M", ForEach("metrics", leaf, AT, pattern="^auc$"), SubjectKind.RUN))
-    request = AuditRequest(store=sqlite_store.uri, packs=(by_pattern,), engine="columns")
-    with pytest.raises(StoreError, match="Leave --engine out"):
-        run_audit(request, LATER)
+def test_a_rule_over_metrics_by_pattern_is_answered_the_same_by_both(
+    sqlite_copy: Path, sqlite_store: Seeded
+) -> None:
+    uri = f"sqlite:///{sqlite_copy}"
+    leaf = Compare(fact="each.value", operator="at_most", operand=0.5, at=AT)
+    each = ForEach("metrics", leaf, AT, pattern="^(auc|odd)$")
+    packs = (pack(rule("M", each, SubjectKind.RUN)),)
+
+    def told(engine: str) -> Audit:
+        return run_audit(AuditRequest(store=uri, packs=packs, engine=engine), LATER)
+
+    columns, plain = told("columns"), told("plain")
+    assert columns.findings == plain.findings
+    assert len({finding.state for finding in columns.findings}) > 1
+    many = [Metric(f"auc{i}", 1.0, 1, 0) for i in range(MAX_KEYS + 1)]
+    MlflowClient(uri, uri).log_batch(sqlite_store.parent, metrics=many)
+    packs = (pack(rule("M", replace(each, pattern="^auc"), SubjectKind.RUN)),)
+    with pytest.raises(StoreError, match=r"'\^auc': 202 keys, more than 200\. Leave --engine out"):
+        told("columns")
+    assert told("auto").findings == told("plain").findings
 
 
 def test_columns_are_refused_where_they_cannot_be_read(sqlite_store: Seeded) -> None:
