@@ -15,9 +15,10 @@ import pyarrow as pa
 
 from mlflow_carbon.audit.waivers import in_force
 from mlflow_carbon.errors import CarbonError, OutputError
+from mlflow_carbon.evidence.columns import Column, Kind, python_value
 from mlflow_carbon.evidence.facts import moment
 from mlflow_carbon.evidence.model import Fact, SubjectKind
-from mlflow_carbon.evidence.tables import Column, Kind, Tables, python_value
+from mlflow_carbon.evidence.tables import Tables
 from mlflow_carbon.policy.compile import CODES, WAIVER, Compiler, Gathering, Lookup, facts_of
 from mlflow_carbon.policy.model import Pack, Rule, State
 from mlflow_carbon.policy.truth import Scene, Trace, truth

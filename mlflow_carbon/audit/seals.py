@@ -9,9 +9,10 @@ import pyarrow as pa
 
 from mlflow_carbon.audit.select import Progress, Registered
 from mlflow_carbon.evidence.attestation import with_attestations
+from mlflow_carbon.evidence.columns import Column, Kind
 from mlflow_carbon.evidence.model import Attestation, Evidence
 from mlflow_carbon.evidence.sealed import SealCheck
-from mlflow_carbon.evidence.tables import Column, Kind, Tables
+from mlflow_carbon.evidence.tables import Tables
 from mlflow_carbon.evidence.trees import text
 
 _COLUMNS = {

@@ -10,14 +10,13 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
 
 import duckdb
 
-from mlflow_carbon.evidence.facts import COMMIT_TAG, COUNTED, DECLARED, TOLD, card_of, whole_number
+from mlflow_carbon.evidence.columns import THERE, Column, Kind
+from mlflow_carbon.evidence.facts import COMMIT_TAG, COUNTED, DECLARED, TOLD, card_of
 from mlflow_carbon.evidence.filters import Where, milliseconds
 from mlflow_carbon.evidence.keys import Keys, keys_there
-from mlflow_carbon.evidence.model import FactValue
 from mlflow_carbon.evidence.rows import rows_of
 from mlflow_carbon.evidence.sql import Source
 from mlflow_carbon.evidence.store import MAX_OTHER_DIGESTS, UNNAMED_DATASET
@@ -27,53 +26,6 @@ BLANK = "".join(chr(i) for i in range(sys.maxunicode) if chr(i).isspace())
 """What Python's ``str.strip`` takes off, so that both engines agree on what blank is."""
 
 _LARGEST = 1.7976931348623157e308
-_LIST_SEPARATOR = "\x1f"
-
-
-class Kind(Enum):
-    """How the values of a column are to be taken."""
-
-    NUMBER = "DOUBLE"
-    TEXT = "VARCHAR"
-    TIME = "BIGINT"
-    """Milliseconds since 1970."""
-    LIST = "VARCHAR[]"
-    COUNT = "COUNT"
-    """Text that is a whole number where it can be read as one."""
-    LISTED = "LISTED"
-    """Number of a list in the table ``digest_list``: many datasets share one list."""
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """Where a fact stands."""
-
-    table: str
-    name: str
-    kind: Kind
-    empty: bool = False
-    """No subject has the fact; ``name`` is NULL of the right type."""
-    literal: bool = False
-    """Every subject has the same; ``name`` is a literal."""
-
-    def of(self, alias: str) -> str:
-        """SQL of the value in the table that is called ``alias`` there."""
-        return self.name if self.empty or self.literal else f"{alias}.{self.name}"
-
-
-THERE = "there "
-"""Before the name of a fact: the column that is not NULL where the run has the key, if only with NaN or blank."""
-
-
-def python_value(kind: Kind, stored: object) -> FactValue:
-    """A stored value of a column as the fact it is."""
-    if kind is Kind.COUNT:
-        return whole_number(str(stored))
-    if kind in (Kind.LIST, Kind.LISTED) and isinstance(stored, Sequence):
-        return tuple(map(str, stored))
-    if isinstance(stored, bool | int | float | str):
-        return stored
-    raise TypeError(f"{stored!r} is no value of a {kind.name} column")
 
 
 _RUN = {

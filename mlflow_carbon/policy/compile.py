@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 
+from mlflow_carbon.evidence.columns import THERE, Column, Kind
 from mlflow_carbon.evidence.keys import NotInColumnsError as NotInColumnsError
 from mlflow_carbon.evidence.keys import pattern
 from mlflow_carbon.evidence.model import SubjectKind
-from mlflow_carbon.evidence.tables import THERE, Column, Kind
 from mlflow_carbon.policy import facts as vocabulary
 from mlflow_carbon.policy.model import (
     All,
