@@ -67,7 +67,9 @@ def _subjects(rule: Rule, what: str, store: str) -> Iterator[Evidence]:
         else:
             yield from run.members["datasets"]
     elif rule.scope is SubjectKind.REGISTERED_MODEL:
-        yield next(iter(opened.models(Query(models=(what.removeprefix("models:/"),))))).evidence
+        version = _VERSION.fullmatch(what)  # no model's name holds a slash
+        name = version["name"] if version else what.removeprefix("models:/")
+        yield next(iter(opened.models(Query(models=(name,))))).evidence
     else:
         yield _version(opened, rule, what)
 

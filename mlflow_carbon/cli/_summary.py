@@ -81,6 +81,7 @@ def _lines(audit: Audit, unasked: int) -> Iterator[str]:
         yield f"Not read: {len(selection.failed_to_read)}, {selection.failed_to_read[0][1]}."
     if unasked:
         yield f"{unasked} rules found nothing they apply to."
+    yield from (f"Waiver {note}." for note in audit.unused_waivers)
     yield from _account(audit.energy)
     # Here and not in the report, whose bytes are the same whenever it is made.
     yield f"This command took {time.process_time():.1f} s of processor time so far."

@@ -44,6 +44,15 @@ def check(policies: tuple[str, ...], settings: tuple[str, ...]) -> None:
         click.echo(f"{name}: sound; {pack.id} {pack.version}, {len(pack.rules)} rules")
         for sentence in pack.loosened:
             click.echo(f"  looser: {sentence}")
+        today = datetime.now(timezone.utc).date()
+        for waiver in pack.waivers:
+            if waiver.expires < today:
+                click.echo(f"  waiver {waiver.id} has no force: it expired on {waiver.expires}")
+        if pack.waivers and not any(rule.scope.value == "policy" for rule in pack.rules):
+            click.echo(
+                "  no rule here makes an expired waiver a finding; "
+                "add to 'use': {rule: nist-ai-rmf-core/GOV-003}"
+            )
     if refused is not None:
         sys.exit(refused.exit_code)
 

@@ -197,7 +197,7 @@ class Compiler:
         truth = (
             f"CASE WHEN bool_or({answer} = false) FILTER ({counts}) THEN false"
             f" WHEN count(*) FILTER ({counts} AND {answer} IS NULL) > 0 THEN NULL"
-            f" WHEN count(*) FILTER ({counts}) > 0 THEN true END"
+            f" WHEN count(*) FILTER ({chosen.truth}) > 0 THEN true END"
         )
         error = f"COALESCE(bool_or({chosen.error} OR ({counts} AND {met.error})), false)"
         name = f"g{len(self.gatherings)}"

@@ -108,13 +108,33 @@ class Reader:
         operands = OperandReader(self.scope, self.parameters, self.inside)
         return name, str(operands.operand(value, Takes.PATTERN, "each.name"))
 
-    def _leaf(self, node: Entries) -> Compare:
+    def _leaf(self, node: Entries) -> Compare | None:
         self.leaves[0] += 1
         if self.leaves[0] > LIMIT_LEAVES:
             raise FaultError(node.at, f"more than {LIMIT_LEAVES:,} comparisons in one rule.")
         operands = OperandReader(self.scope, self.parameters, self.inside)
-        fact = operands.fact(node, (*OPERATORS, *_GROUPS))
         names = [key for key in node.entries if key in OPERATORS]
+        fact = self._fact(node, operands, names)
+        return None if fact is None else self._comparison(node, operands, fact, names)
+
+    def _fact(self, node: Entries, operands: OperandReader, names: list[str]) -> str | None:
+        """The fact compared; ``None`` after telling all that is wrong with the keys of the comparison."""
+        strangers = list(operands.strangers(node, (*OPERATORS, *_GROUPS)))
+        for fault in strangers:
+            self.problems.add(fault.at, fault.message)
+        try:
+            fact = operands.named(node)
+        except FaultError as fault:
+            if not strangers or fault.at is not node.at:
+                self.problems.add(fault.at, fault.message)
+            for name in names:  # the parameters in it can be wrong too
+                operands.parameters_in(node.entries[name][1])
+            return None
+        return None if strangers else fact
+
+    def _comparison(
+        self, node: Entries, operands: OperandReader, fact: str, names: list[str]
+    ) -> Compare:
         if not names:
             raise FaultError(
                 node.at, f"the comparison has no operator. Known: {', '.join(OPERATORS)}."

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
-from mlflow_carbon.policy.model import Pack, Rule, State
+from mlflow_carbon.policy.model import Condition, Pack, Rule, State
 from mlflow_carbon.policy.words import condition_lines
 
 
@@ -43,23 +44,32 @@ def _differences(old: Rule, new: Rule) -> Iterator[str]:
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
             yield f"{name} {getattr(before, 'value', before)} -> {getattr(after, 'value', after)}"
-    if _meaning(old) != _meaning(new):
-        yield "what it asks"
+    for name, asked, asks in (
+        ("when", old.when, new.when),
+        ("assert", old.condition, new.condition),
+    ):
+        yield from (f"{name}: {change}" for change in _reworded(asked, asks))
+    if _stated(old) != _stated(new):
+        yield "what a person must state"
     if set(old.controls) != set(new.controls):
         yield "its controls"
 
 
-def _meaning(rule: Rule) -> tuple[object, ...]:
-    """What a rule asks, without the places it is written at."""
-    conditions = tuple(
-        tuple(condition_lines(part)) if part is not None else ()
-        for part in (rule.when, rule.condition)
-    )
-    attest = rule.attest
-    return (
-        *conditions,
-        attest and (attest.statement, attest.asks, attest.max_age_days, attest.signed),
-    )
+def _reworded(old: Condition | None, new: Condition | None) -> Iterator[str]:
+    """The lines of a condition that differ, without the places they are written at."""
+    before, after = (list(condition_lines(part)) if part else [] for part in (old, new))
+    for same, i1, i2, j1, j2 in SequenceMatcher(None, before, after, False).get_opcodes():
+        if same != "equal":
+            yield f"{_told(before[i1:i2])} -> {_told(after[j1:j2])}"
+
+
+def _told(lines: Sequence[str]) -> str:
+    return "; ".join(line.strip().removeprefix("- ").rstrip(":") for line in lines) or "nothing"
+
+
+def _stated(rule: Rule) -> tuple[object, ...] | None:
+    of = rule.attest
+    return None if of is None else (of.statement, of.asks, of.max_age_days, of.signed)
 
 
 def changed_verdicts(old: Verdicts, new: Verdicts) -> Sequence[tuple[str, str, str, str]]:

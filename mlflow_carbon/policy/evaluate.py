@@ -15,6 +15,7 @@ from mlflow_carbon.policy.message import render
 from mlflow_carbon.policy.model import Attest, Observation, OnMissing, Rule, State
 from mlflow_carbon.policy.operators import shown
 from mlflow_carbon.policy.truth import Scene, Trace, is_missing, truth
+from mlflow_carbon.policy.words import fact_name
 
 _NAMED_AT_MOST = 5
 
@@ -59,7 +60,7 @@ def _answer(state: State, value: bool | None, trace: Trace, message: str) -> Ans
 
 
 def _unknown(rule: Rule, applies: bool | None, trace: Trace) -> Answer:
-    missing = dict.fromkeys(name.replace(".", " ", 1) for name in trace.missing)
+    missing = dict.fromkeys(map(fact_name, trace.missing))
     what = ", ".join(missing) or "what the rule reads"
     message = f"Not decided ({rule.title}): not on record: {what}."
     if applies is None:
@@ -93,7 +94,7 @@ def _finding(rule: Rule, scene: Scene, trace: Trace) -> str:
 
 def _seen(observations: Iterable[Observation]) -> str:
     parts = [
-        f"{o.fact.replace('.', ' ', 1)} is {o.observed if o.observed is not None else 'not on record'}"
+        f"{fact_name(o.fact)} is {o.observed if o.observed is not None else 'not on record'}"
         for o in observations
     ]
     distinct = list(dict.fromkeys(parts))

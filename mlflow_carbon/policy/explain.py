@@ -9,7 +9,16 @@ from pathlib import PurePath
 from mlflow_carbon.errors import Location
 from mlflow_carbon.evidence.model import Evidence
 from mlflow_carbon.policy.evaluate import evaluate
-from mlflow_carbon.policy.model import All, AnyOf, Compare, Condition, ForEach, Not, Rule
+from mlflow_carbon.policy.model import (
+    All,
+    AnyOf,
+    Compare,
+    Condition,
+    ForEach,
+    Not,
+    Observation,
+    Rule,
+)
 from mlflow_carbon.policy.truth import Scene, Trace, inside, members_of, truth
 from mlflow_carbon.policy.words import fact_name
 
@@ -39,7 +48,10 @@ def _lines(condition: Condition, scene: Scene, as_of: datetime, depth: int) -> I
     shown = "error  " if trace.errors else _SHOWN[answer]
     start = f"{'  ' * depth}[{shown}] "
     if isinstance(condition, Compare):
-        yield start + _leaf(trace, condition.at)
+        *compared_with, asked = trace.observations
+        yield f"{start}{_seen(asked)}   {_place(condition.at)}"
+        for other in compared_with:
+            yield f"{'  ' * (depth + 5)}beside it, {_seen(other)}"
         for error in trace.errors:
             yield f"{'  ' * (depth + 1)}{error}"
     elif isinstance(condition, (All, AnyOf)):
@@ -70,13 +82,10 @@ def _each(condition: ForEach, scene: Scene, as_of: datetime, depth: int) -> Iter
         yield f"{'  ' * depth}and {len(members) - _MEMBERS_AT_MOST} more"
 
 
-def _leaf(trace: Trace, at: Location) -> str:
-    seen = "; ".join(
-        f"{fact_name(o.fact)} is {o.observed if o.observed is not None else 'not on record'} "
-        f"(asked: {o.expected}; {o.read_from if o.observed is not None else 'looked for in ' + o.read_from})"
-        for o in trace.observations
-    )
-    return f"{seen}   {_place(at)}"
+def _seen(o: Observation) -> str:
+    if o.observed is None:
+        return f"{fact_name(o.fact)} is not on record (asked: {o.expected}; looked for in {o.read_from})"
+    return f"{fact_name(o.fact)} is {o.observed} (asked: {o.expected}; {o.read_from})"
 
 
 def _place(at: Location) -> str:

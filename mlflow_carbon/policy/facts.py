@@ -118,6 +118,8 @@ def _unknown_key(namespace: str, key: str) -> str | None:
         known = [name.split(".", 1)[1] for name in CLOSED_FACTS if name.startswith(f"{namespace}.")]
         hint = did_you_mean(key, known) or f" Known: {', '.join(known)}."
         return f"no fact of {namespace!r} is called {key[:80]!r}.{hint}"
+    if "$" in key:
+        return f"{key[:80]!r}: a parameter cannot stand for a name; write the {namespace}'s own."
     prefix, known_names, free = _RESERVED.get(namespace, ("", frozenset(), ()))
     reserved = bool(prefix) and key.startswith(prefix)
     if not reserved or key in known_names or any(key.startswith(p) and key != p for p in free):

@@ -1,9 +1,11 @@
-"""Whether a text is an SPDX license expression (SPDX 2.3 annex D), ``LicenseRef-`` names included."""
+"""SPDX license expressions (SPDX 2.3 annex D), ``LicenseRef-`` names included: are they sound, and what do they need?"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from functools import lru_cache
+from typing import Any
 
 from license_expression import ExpressionError, Licensing, get_spdx_licensing
 
@@ -26,3 +28,30 @@ def is_spdx(text: str) -> bool:
         return not _spdx().validate(known, strict=True).errors
     except (ExpressionError, TypeError, IndexError, AttributeError):
         return False  # the library's parser gives up in these ways on malformed text
+
+
+def avoids(text: str, names: Collection[str]) -> bool:
+    """Whether the data can be used without accepting a license of ``names``, in whatever case they are written.
+
+    Of ``A AND B`` both must be accepted, of ``A OR B`` one. False for a text that is no expression.
+    """
+    if not is_spdx(text):
+        return False
+    refused = {name.strip().casefold() for name in names}
+
+    def free(part: Any) -> bool:
+        if isinstance(part, _plain().OR):
+            return any(map(free, part.args))
+        if isinstance(part, _plain().AND):
+            return all(map(free, part.args))
+        # "X WITH exception" stands for X too; "X+" is X or a later version.
+        written = str(part).casefold()
+        return not {written, written.split(" with ")[0], written.removesuffix("+")} & refused
+
+    return free(_plain().parse(text))
+
+
+@lru_cache(maxsize=1)
+def _plain() -> Licensing:
+    """Reads any name as a license, so that names stay as they were written."""
+    return Licensing()

@@ -22,6 +22,8 @@ from mlflow_carbon.policy.shape import FaultError, Problems, Taken, did_you_mean
 from mlflow_carbon.policy.yaml_tree import LIMIT_BYTES, read_tree
 
 _T = TypeVar("_T")
+_UNUSABLE: Mapping[str, Operand] = {"number": 1, "text": "-", "list": ("-",)}
+_A_LIST = " Write it like [a, b], with no empty item."
 
 
 def shipped_packs() -> dict[str, Path]:
@@ -86,6 +88,8 @@ class _Builder:
     def __init__(self, taken: Taken, problems: Problems, chain: tuple[Path, ...]) -> None:
         self._taken, self._problems, self._chain = taken, problems, chain
         self._loosened: list[str] = []
+        self._whole = True
+        """Whether all rules that the file names could be read."""
 
     def pack(self, file: str, given: Mapping[str, object]) -> Pack:
         taken = self._taken
@@ -97,12 +101,18 @@ class _Builder:
             taken_over, inherited = [*base.rules, *taken_over], {**base.parameters, **inherited}
         own = self._parameters(given, inherited)
         reader = RuleReader(own, listed, self._problems)
+        before = len(self._problems.found)
         rules = [*taken_over, *filter(None, map(reader.read, taken.get("rules", [])))]
-        self._distinct(rules)
+        self._whole = self._whole and len(self._problems.found) == before
+        self._distinct("rule", rules)
         if not rules and not self._problems.found:
             self._problems.add(
                 taken.at, "the policy has no rules; list some under 'rules' or 'use'."
             )
+        waivers = _together(
+            base.waivers if base else (), self._waivers(own, {rule.id: rule for rule in rules})
+        )
+        self._distinct("waiver", waivers)
         return Pack(
             id=metadata.get("id", ""),
             version=metadata.get("version", ""),
@@ -112,9 +122,7 @@ class _Builder:
             frameworks=_together(base.frameworks if base else (), taken.get("frameworks", ())),
             parameters={**inherited, **own},
             rules=tuple(rules),
-            waivers=_together(
-                base.waivers if base else (), self._waivers(own, {rule.id: rule for rule in rules})
-            ),
+            waivers=waivers,
             gate=self._gate() or (base.gate if base else None),
             file=file,
             loosened=_together(base.loosened if base else (), self._loosened),
@@ -140,7 +148,9 @@ class _Builder:
                 raise FaultError(self._taken.place("extends"), message)
             return read_pack(_bytes(path), str(path), {**values, **given}, chain=self._chain)
 
-        return extended(self._taken, self._problems, shipped_packs(), read)
+        base = extended(self._taken, self._problems, shipped_packs(), read)
+        self._whole = self._whole and base is not None
+        return base
 
     def _frameworks(self) -> dict[str, Framework]:
         listed = {}
@@ -166,6 +176,7 @@ class _Builder:
             if not rule_id:
                 continue
             pack = packs[name] if name in packs else self._source(name, entry, given)
+            self._whole = self._whole and pack is not None
             if pack is None:
                 continue
             packs[name] = pack
@@ -212,25 +223,20 @@ class _Builder:
         return {parameter.name: parameter for parameter in read if parameter is not None}
 
     def _parameter(self, name: str, taken: Taken, given: Mapping[str, object]) -> Parameter | None:
-        if "type" not in taken.values or "default" not in taken.values:
+        if "type" not in taken.values:
             return None
         kind = taken.values["type"]
-        raw = given.get(name, taken.values["default"])
+        raw = given.get(name, taken.get("default"))
         value = _typed(raw, kind)
-        at = taken.place("default")
         if value is None:
-            self._problems.add(at, f"the parameter {name!r} is a {kind}; {str(raw)[:60]!r} is not.")
-            return None
+            if raw is not None:
+                at, seen = taken.place("default"), str(raw)[:60]
+                message = f"the parameter {name!r} is a {kind}; {seen!r} is not."
+                self._problems.add(at, f"{message}{_A_LIST if kind == 'list' else ''}")
+            value = _UNUSABLE[kind]  # so that its uses are not told as faults of their own
+        else:
+            self._bounded(name, value, taken)
         low, high = taken.get("minimum"), taken.get("maximum")
-        if isinstance(value, (int, float)):
-            if low is not None and value < low:
-                self._problems.add(
-                    at, f"the parameter {name!r} must be at least {low}; it is {value}."
-                )
-            if high is not None and value > high:
-                self._problems.add(
-                    at, f"the parameter {name!r} must be at most {high}; it is {value}."
-                )
         return Parameter(
             name=name,
             type=kind,
@@ -241,15 +247,32 @@ class _Builder:
             describe=taken.get("describe", ""),
         )
 
-    def _distinct(self, rules: list[Rule]) -> None:
-        seen: dict[str, Rule] = {}
-        for rule in rules:
-            if rule.id in seen:
-                first = seen[rule.id].at
+    def _bounded(self, name: str, value: Operand, taken: Taken) -> None:
+        """Note bounds that make no sense, or else that the value is outside of them."""
+        low, high = taken.get("minimum"), taken.get("maximum")
+        message = None
+        if not isinstance(value, (int, float)):
+            if low is not None or high is not None:
+                kind = taken.values["type"]
+                message = f"the parameter {name!r} is a {kind}; only a number has bounds."
+        elif low is not None and high is not None and low > high:
+            message = f"the parameter {name!r} has a minimum, {low}, above its maximum, {high}."
+        elif low is not None and value < low:
+            message = f"the parameter {name!r} must be at least {low}; it is {value}."
+        elif high is not None and value > high:
+            message = f"the parameter {name!r} must be at most {high}; it is {value}."
+        if message is not None:
+            self._problems.add(taken.place("default"), message)
+
+    def _distinct(self, what: str, listed: Iterable[Rule | Waiver]) -> None:
+        seen: dict[str, Rule | Waiver] = {}
+        for one in listed:
+            if one.id in seen:
+                first = seen[one.id].at
                 self._problems.add(
-                    rule.at, f"the rule {rule.id} stands here twice (first at {first})."
+                    one.at, f"the {what} {one.id} stands here twice (first at {first})."
                 )
-            seen[rule.id] = rule
+            seen[one.id] = one
 
     def _gate(self) -> Gate | None:
         taken: Taken | None = self._taken.get("gate")
@@ -284,7 +307,7 @@ class _Builder:
     ) -> Waiver | None:
         before = len(self._problems.found)
         for rule_id in taken.get("rules", ()):
-            if rule_id not in rules:
+            if rule_id not in rules and self._whole:
                 hint = did_you_mean(rule_id, rules)
                 self._problems.add(
                     taken.place("rules"), f"the pack has no rule {rule_id[:60]!r}.{hint}"
@@ -314,6 +337,8 @@ class _Builder:
         if "match" not in taken.values:
             return None
         scopes = {rules[rule_id].scope for rule_id in taken.get("rules", ()) if rule_id in rules}
+        if not scopes and not self._whole:
+            return None
         if len(scopes) != 1:
             message = "a waiver with 'match' names rules of one scope only."
             self._problems.add(taken.place("match"), message)
@@ -337,7 +362,7 @@ def _typed(value: object, kind: str) -> Operand | None:
     if kind == "text":
         return str(value) if isinstance(value, (str, int, float)) and str(value).strip() else None
     items = value.split(",") if isinstance(value, str) else value
-    if not isinstance(items, (list, tuple)) or not items:
+    if not isinstance(items, (list, tuple)) or not items or not all(str(i).strip() for i in items):
         return None
     return tuple(item.strip() if isinstance(item, str) else item for item in items)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,30 @@ from mlflow_carbon.evidence.model import FactType, SubjectKind
 from mlflow_carbon.policy import facts
 from mlflow_carbon.policy.model import FactTerm, Near, Operand, Parameter
 from mlflow_carbon.policy.operators import PATTERN_LIMIT, Takes
-from mlflow_carbon.policy.shape import FaultError, did_you_mean, shown
+from mlflow_carbon.policy.shape import LIMIT_COUNT, FaultError, did_you_mean, shown
 from mlflow_carbon.policy.yaml_tree import Entries, Items, Node, Scalar
 
 _PARAMETER = re.compile(r"\$(?:\{([^{}]{1,100})\}|([A-Za-z_][A-Za-z0-9_-]*))")
 _AGE = re.compile(r"(\d{1,5}) (days?|hours?)")
+_MEANT = {
+    sign: f" Did you mean {word!r}?"
+    for word, signs in {
+        "at_most": "<= max maximum",
+        "at_least": ">= min minimum",
+        "less_than": "< below",
+        "more_than": "> above",
+        "equals": "= == is",
+        "not_equals": "!= <> is_not",
+        "one_of": "in",
+        "none_of": "not_in",
+        "matches": "like regex pattern contains",
+        "present": "exists",
+        "absent": "missing",
+    }.items()
+    for sign in signs.split()
+}
+"""What other languages call our operators."""
+_FIGURE = re.compile(r"[-+]?[0-9]+([.,][0-9]+)?")
 _TERM_KEYS = ("times", "plus", "minus")
 
 
@@ -30,27 +49,32 @@ class OperandReader:
 
     def fact(self, node: Entries, others: Iterable[str]) -> str:
         """The one fact a mapping names, as ``namespace: key``; keys in ``others`` may stand beside it."""
-        found: list[tuple[str, Node]] = []
+        for fault in self.strangers(node, others):
+            raise fault
+        return self.named(node)
+
+    def strangers(self, node: Entries, others: Iterable[str]) -> Iterator[FaultError]:
+        """What is wrong with each key that is neither a fact's namespace nor one of ``others``."""
         known = tuple(others)
-        for key, (written, value) in node.entries.items():
-            if key.removeprefix(facts.BASELINE) in facts.NAMESPACES:
-                text = value.text if isinstance(value, Scalar) else ""
-                found.append((f"{key}.{text}", value))
-            elif key not in known:
-                hint = did_you_mean(key, (*facts.NAMESPACES, *known))
-                # Whoever has named a fact was looking for an operator.
-                named = any(
-                    one.removeprefix(facts.BASELINE) in facts.NAMESPACES for one in node.entries
-                )
-                words = (
-                    f"Operators: {', '.join(known)}"
-                    if named
-                    else f"Facts: {', '.join(facts.NAMESPACES)}"
-                )
-                hint = hint or f" {words}."
-                raise FaultError(
-                    written.at, f"{key[:60]!r} is neither a fact nor an operator.{hint}"
-                )
+        # Whoever has named a fact was looking for an operator.
+        named = any(map(_names_fact, node.entries))
+        words = (
+            f"Operators: {', '.join(known)}" if named else f"Facts: {', '.join(facts.NAMESPACES)}"
+        )
+        for key, (written, _) in node.entries.items():
+            if not _names_fact(key) and key not in known:
+                meant = _MEANT.get(key.lower()) or did_you_mean(key, (*facts.NAMESPACES, *known))
+                hint = meant or f" {words}."
+                message = f"{key[:60]!r} is neither a fact nor an operator.{hint}"
+                yield FaultError(written.at, message)
+
+    def named(self, node: Entries) -> str:
+        """The one fact a mapping names, whatever else stands in it."""
+        found = [
+            (f"{key}.{value.text if isinstance(value, Scalar) else ''}", value)
+            for key, (_, value) in node.entries.items()
+            if _names_fact(key)
+        ]
         if len(found) != 1:
             what = "names no fact" if not found else "names two facts; use 'all:'"
             raise FaultError(
@@ -69,7 +93,8 @@ class OperandReader:
             return self._term(node, takes, fact)
         checked: Operand | None = _CHECK[takes](self.value(node))
         if checked is None:
-            raise FaultError(node.at, f"needs {takes.value}, not {shown(node)}.")
+            hint = _WRITTEN[takes](node) if takes in _WRITTEN else ""
+            raise FaultError(node.at, f"needs {takes.value}, not {shown(node)}.{hint}")
         if takes is Takes.PATTERN:
             _usable(str(checked), node)
         if takes in (Takes.VALUE, Takes.LIST) and facts.fact_type(fact) is FactType.NUMBER:
@@ -91,6 +116,13 @@ class OperandReader:
         if match := _PARAMETER.fullmatch(node.text):
             return self._parameter(match[1] or match[2], node)
         return node.value
+
+    def parameters_in(self, node: Node) -> None:
+        """Refuse a parameter that is not declared, whatever else is wrong."""
+        if isinstance(node, Items) or (
+            isinstance(node, Scalar) and _PARAMETER.fullmatch(node.text)
+        ):
+            self.value(node)
 
     def _parameter(self, name: str, node: Node) -> Operand:
         if name in self.parameters:
@@ -133,6 +165,10 @@ class OperandReader:
         return Near(percent, self._number(rest, "of"))
 
 
+def _names_fact(key: str) -> bool:
+    return key.removeprefix(facts.BASELINE) in facts.NAMESPACES
+
+
 def _usable(text: str, node: Node) -> None:
     try:
         pattern(text)
@@ -144,6 +180,14 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def _bare(node: Node) -> str:
+    """What to write where somebody gave a number with its unit or a decimal comma."""
+    found = _FIGURE.match(node.text) if isinstance(node, Scalar) else None
+    if found is None:
+        return ""
+    return f" Write {found[0].replace(',', '.')}: a plain number, no quotes, no unit."
+
+
 def _interval(value: Any) -> Any:
     sound = isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value))
     return value if sound and value[0] <= value[1] else None
@@ -151,15 +195,22 @@ def _interval(value: Any) -> Any:
 
 def _age(value: Any) -> float | None:
     if _is_number(value):
-        return float(value) if value >= 0 else None
+        return float(value) if 0 <= value <= LIMIT_COUNT else None
     match = _AGE.fullmatch(value) if isinstance(value, str) else None
     return int(match[1]) / (24 if match[2].startswith("hour") else 1) if match else None
 
 
+def _texts(value: Any) -> tuple[str, ...] | None:
+    sound = isinstance(value, tuple) and value and all(isinstance(item, str) for item in value)
+    return value if sound else None
+
+
+_WRITTEN = {Takes.NUMBER: _bare}
 _CHECK = {
     Takes.NUMBER: lambda v: v if _is_number(v) else None,
     Takes.VALUE: lambda v: v if isinstance(v, (str, int, float)) else None,
     Takes.LIST: lambda v: v if isinstance(v, tuple) and v else None,
+    Takes.TEXTS: _texts,
     Takes.INTERVAL: _interval,
     Takes.PATTERN: lambda v: v if isinstance(v, str) and 0 < len(v) <= PATTERN_LIMIT else None,
     Takes.TRUE: lambda v: True if v is True else None,

@@ -15,7 +15,7 @@ from typing import Any
 
 from mlflow_carbon.evidence.keys import pattern
 from mlflow_carbon.evidence.model import FactType, FactValue
-from mlflow_carbon.policy.licenses import is_spdx
+from mlflow_carbon.policy.licenses import avoids, is_spdx
 
 PATTERN_LIMIT = 1_000
 """Characters of a pattern."""
@@ -31,6 +31,7 @@ class Takes(Enum):
     NUMBER = "a number"
     VALUE = "a text, a number, or true or false"
     LIST = "a list of texts or numbers"
+    TEXTS = "a list of texts; put numbers, true and false in quotes"
     INTERVAL = "a list of two numbers, the smaller first"
     PATTERN = "a regular expression"
     TRUE = "true"
@@ -125,7 +126,8 @@ def _newer(value: FactValue, days: Any, as_of: datetime) -> bool:
 
 def _near(value: FactValue, operand: Any, _: datetime) -> bool:
     percent, of = operand
-    return abs(number(value) - float(of)) <= abs(float(of)) * float(percent) / 100.0
+    # The percentage first: the product of two large numbers would be infinite, and everything near it.
+    return abs(number(value) - float(of)) <= abs(float(of)) * (float(percent) / 100.0)
 
 
 _NUMERIC = frozenset({FactType.NUMBER, FactType.TEXT})
@@ -166,11 +168,17 @@ OPERATORS: dict[str, Operator] = {
     "valid_spdx": Operator(
         Takes.TRUE, _WRITTEN, lambda v, *_: is_spdx(_text(v)), "an SPDX license expression"
     ),
+    "avoids_licenses": Operator(
+        Takes.TEXTS,
+        _WRITTEN,
+        lambda v, o, _: avoids(_text(v), o),
+        "usable without accepting {}",
+    ),
     "includes_any": Operator(
-        Takes.LIST, _LISTED, lambda v, o, _: bool(set(_list(v)) & set(o)), "including one of {}"
+        Takes.TEXTS, _LISTED, lambda v, o, _: bool(set(_list(v)) & set(o)), "including one of {}"
     ),
     "no_overlap_with": Operator(
-        Takes.LIST, _LISTED, lambda v, o, _: not set(_list(v)) & set(o), "none of {}"
+        Takes.TEXTS, _LISTED, lambda v, o, _: not set(_list(v)) & set(o), "none of {}"
     ),
     "empty": Operator(Takes.TRUE, _LISTED, lambda v, *_: not _list(v), "an empty list"),
 }

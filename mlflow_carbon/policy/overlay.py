@@ -211,7 +211,7 @@ _TIGHTER: dict[str, Callable[[Any, Any], bool]] = {
     **dict.fromkeys(("at_most", "less_than", "within_percent_of", "newer_than"), _smaller),
     **dict.fromkeys(("at_least", "more_than"), _larger),
     **dict.fromkeys(("one_of", "includes_any"), _fewer),
-    **dict.fromkeys(("none_of", "no_overlap_with"), _more),
+    **dict.fromkeys(("none_of", "no_overlap_with", "avoids_licenses"), _more),
     "between": _inside,
 }
 """Operator -> whether going from the first operand to the second leaves less room."""

@@ -13,7 +13,7 @@ from mlflow_carbon.evidence.model import CLOSED_FACTS, OPEN_NAMESPACES
 from mlflow_carbon.policy import layout
 from mlflow_carbon.policy.facts import BASELINE, MATCHED, MEMBERS, NAMESPACES
 from mlflow_carbon.policy.operators import OPERATORS, Takes
-from mlflow_carbon.policy.shape import Field, Kind, Shape
+from mlflow_carbon.policy.shape import LIMIT_COUNT, Field, Kind, Shape
 
 Json = dict[str, Any]
 
@@ -27,7 +27,7 @@ _TEXT: Json = {"type": ["string", "number", "boolean"]}
 _KINDS: dict[Kind, Json] = {
     Kind.TEXT: _TEXT,
     Kind.NUMBER: {"type": "number"},
-    Kind.COUNT: {"type": "integer", "minimum": 0},
+    Kind.COUNT: {"type": "integer", "minimum": 0, "maximum": LIMIT_COUNT},
     Kind.FLAG: {"type": "boolean"},
     Kind.DATE: {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}$"},
     Kind.TEXTS: {"type": "array", "items": _TEXT},
@@ -42,6 +42,9 @@ _OPERANDS: dict[Takes, Json] = {
     Takes.NUMBER: {"anyOf": [*_NUMBER["anyOf"], _TERM]},
     Takes.VALUE: {"anyOf": [_SCALAR, _TERM]},
     Takes.LIST: {"anyOf": [{"type": "array", "items": _SCALAR, "minItems": 1}, _PARAMETER]},
+    Takes.TEXTS: {
+        "anyOf": [{"type": "array", "items": {"type": "string"}, "minItems": 1}, _PARAMETER]
+    },
     Takes.INTERVAL: {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2},
     Takes.PATTERN: {"type": "string", "minLength": 1},
     Takes.TRUE: {"const": True},

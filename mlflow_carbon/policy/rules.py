@@ -26,7 +26,7 @@ from mlflow_carbon.policy.model import (
     State,
 )
 from mlflow_carbon.policy.operators import shown as shown_value
-from mlflow_carbon.policy.shape import Problems, Taken, did_you_mean, plain, shown
+from mlflow_carbon.policy.shape import LIMIT_COUNT, Problems, Taken, did_you_mean, plain, shown
 from mlflow_carbon.policy.yaml_tree import Entries, Items, Node
 
 _TEST_DAY = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -119,17 +119,18 @@ class RuleReader:
         age = below.get("max_age_days")
         if isinstance(age, str) and age.strip("${}") in self.parameters:
             age = self.parameters[age.strip("${}")].value
-        if age is None or (isinstance(age, int) and not isinstance(age, bool) and age > 0):
+        if age is None:
             return age
-        self.problems.add(
-            below.place("max_age_days"), "'max_age_days' needs a whole number above 0."
-        )
+        if isinstance(age, int) and not isinstance(age, bool) and 0 < age <= LIMIT_COUNT:
+            return age
+        message = f"'max_age_days' needs a whole number from 1 to {LIMIT_COUNT:,}."
+        self.problems.add(below.place("max_age_days"), message)
         return None
 
     def control(self, taken: Taken) -> ControlRef | None:
         """The control an entry names, if the frameworks of the pack have it."""
         framework, _, control = str(taken.get("ref", "")).partition("/")
-        if "relation" not in taken.values or not control:
+        if not control:
             return None
         at = taken.place("ref")
         if framework not in self.frameworks:
@@ -143,6 +144,8 @@ class RuleReader:
         if control not in known:
             hint = did_you_mean(control, known)
             self.problems.add(at, f"{self.frameworks[framework].title} has no {control!r}.{hint}")
+            return None
+        if "relation" not in taken.values:
             return None
         return ControlRef(framework, control, Relation(taken.values["relation"]))
 

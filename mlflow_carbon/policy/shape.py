@@ -19,7 +19,7 @@ class Kind(Enum):
 
     TEXT = "a text"
     NUMBER = "a number"
-    COUNT = "a whole number"
+    COUNT = "a whole number from 0 to 100,000"
     FLAG = "true or false"
     DATE = "a date such as 2026-12-31"
     TEXTS = "a list of texts"
@@ -46,6 +46,9 @@ class Field:
 
 
 Shape = dict[str, Field]
+
+LIMIT_COUNT = 100_000
+"""Of days, some 270 years: more would lead off the calendar."""
 
 
 @dataclass(slots=True)
@@ -156,7 +159,7 @@ def _number(node: Node, _: Field, problems: Problems, what: str) -> float | int 
 
 def _count(node: Node, _: Field, problems: Problems, what: str) -> int | None:
     value = node.value if isinstance(node, Scalar) else None
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LIMIT_COUNT:
         return value
     _wrong(node, Kind.COUNT, problems, what)
     return None
@@ -207,14 +210,28 @@ def plain(node: Node) -> bool | int | float | str | tuple[Any, ...] | None:
 
 
 def _shape(node: Node, wanted: Field, problems: Problems, what: str) -> Taken | None:
-    return take(node, wanted.shape or {}, problems, what)
+    return take(node, wanted.shape or {}, problems, _key(what))
+
+
+def _key(what: str) -> str:
+    """``'controls'`` for ``'controls' of rule 'X-1'``: a message has its line and needs no long name."""
+    return what.partition(" of ")[0]
+
+
+def _item(node: Node, what: str) -> str:
+    """How messages call one item of a list: by the name it has, as ``rule 'X-1'``."""
+    for key in ("id", "name", "rule", "ref", "statement"):
+        named = node.entries.get(key) if isinstance(node, Entries) else None
+        if named is not None and isinstance(named[1], Scalar) and named[1].text.strip():
+            return f"{_key(what).strip(chr(39)).removesuffix('s')} {shown(named[1])}"
+    return f"an item of {_key(what)}"
 
 
 def _shapes(node: Node, wanted: Field, problems: Problems, what: str) -> list[Taken] | None:
     if not isinstance(node, Items):
         _wrong(node, Kind.SHAPES, problems, what)
         return None
-    return [take(item, wanted.shape or {}, problems, f"an item of {what}") for item in node.items]
+    return [take(item, wanted.shape or {}, problems, _item(item, what)) for item in node.items]
 
 
 def _named_shapes(
@@ -224,7 +241,7 @@ def _named_shapes(
         _wrong(node, Kind.NAMED_SHAPES, problems, what)
         return None
     return {
-        name: take(below, wanted.shape or {}, problems, f"{name!r} in {what}")
+        name: take(below, wanted.shape or {}, problems, f"{name[:60]!r} in {_key(what)}")
         for name, (_, below) in node.entries.items()
     }
 

@@ -34,6 +34,7 @@ from mlflow_carbon.policy.operators import (
     number,
     shown,
 )
+from mlflow_carbon.policy.words import fact_name
 
 
 @dataclass(slots=True)
@@ -109,6 +110,7 @@ def _some(answers: list[bool | None]) -> bool | None:
 
 def _for_each(condition: ForEach, scene: Scene, trace: Trace) -> bool | None:
     answers: list[bool | None] = []
+    some = False  # one at least is chosen for sure
     for member in members_of(condition, scene):
         inner = inside(member, scene)
         wanted = True
@@ -118,10 +120,11 @@ def _for_each(condition: ForEach, scene: Scene, trace: Trace) -> bool | None:
                 continue
             wanted = chosen is True
         met = truth(condition.condition, inner, trace)
+        some = some or wanted
         answers.append(met if wanted else (True if met else None))
         if met is not True:
             trace.culprits.append(member.facts)
-    if answers:
+    if some or None in answers:
         return _every(answers)
     what = f"{condition.members} {condition.pattern}".strip()
     trace.missing.append(what)
@@ -175,10 +178,17 @@ def _compare(leaf: Compare, scene: Scene, trace: Trace) -> bool | None:
         trace.missing.extend([] if there else [name])
         return None
     try:
-        return operator.test(fact.value, operand, trace.as_of)
+        return operator.test(*_alike(leaf, fact.value, operand), trace.as_of)
     except MismatchError as mismatch:
-        trace.errors.append(f"{name.replace('.', ' ', 1)}: {mismatch}")
+        trace.errors.append(f"{fact_name(name)}: {mismatch}")
         return None
+
+
+def _alike(leaf: Compare, value: FactValue, operand: object) -> tuple[FactValue, object]:
+    """Two texts on record are names of people and things: case and blanks around make no difference."""
+    if isinstance(leaf.operand, FactTerm) and isinstance(value, str) and isinstance(operand, str):
+        return value.strip().casefold(), operand.strip().casefold()
+    return value, operand
 
 
 def _observed(fact: str, expected: str, seen: str | None, origin: str, at: Location) -> Observation:
@@ -206,7 +216,7 @@ def _term_text(term: FactTerm, value: FactValue | None, scene: Scene) -> str:
     times = f"{term.times:g} x " if term.times != 1 else ""
     plus = f" {'+' if term.plus > 0 else '-'} {abs(term.plus):g}" if term.plus else ""
     known = f" ({shown(value)})" if value is not None else ""
-    return f"{times}{scene.names.get(term.fact, term.fact).replace('.', ' ', 1)}{plus}{known}"
+    return f"{times}{fact_name(scene.names.get(term.fact, term.fact))}{plus}{known}"
 
 
 def _term(leaf: Compare, term: FactTerm, scene: Scene, trace: Trace) -> FactValue | None:
@@ -224,5 +234,5 @@ def _term(leaf: Compare, term: FactTerm, scene: Scene, trace: Trace) -> FactValu
     try:
         return number(fact.value) * term.times + term.plus
     except MismatchError as mismatch:
-        trace.errors.append(f"{name.replace('.', ' ', 1)}: {mismatch}")
+        trace.errors.append(f"{fact_name(name)}: {mismatch}")
         return None

@@ -76,20 +76,54 @@ def read_tree(text: str, file: str) -> tuple[Entries, list[Problem]]:
     """
     start = Location(file, 1, 1)
     if len(text.encode("utf-8", "surrogatepass")) > LIMIT_BYTES:
-        raise PolicyError([Problem(start, f"the file is larger than {LIMIT_BYTES:,} bytes")])
+        message = f"the file is larger than {LIMIT_BYTES:,} bytes; split it into several policies."
+        raise PolicyError([Problem(start, message)])
     reader = _Reader(file)
     try:
         tree = reader.document(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = Location(file, mark.line + 1, mark.column + 1) if mark else start
-        why = error.problem or error.context or "unreadable"
+        begun = error.context_mark.line + 1 if error.context_mark else at.line
+        why = _plainly(error.problem or error.context or "unreadable", begun)
         raise PolicyError([Problem(at, f"not readable as YAML: {why}.{_hint(text, at)}")]) from None
     except yaml.reader.ReaderError as error:
         raise PolicyError([Problem(start, f"not readable as YAML: {error.reason}.")]) from None
     if not isinstance(tree, Entries):
-        raise PolicyError([Problem(start, "a policy file is a mapping; this is not.")])
+        message = (
+            "a policy file is a mapping; this is not. "
+            "`mlflow-carbon policy new FILE` writes one to start from."
+        )
+        raise PolicyError([Problem(start, message)])
     return tree, reader.problems
+
+
+_PLAIN = (
+    ("mapping values are not allowed", "a second ': ' in one value; put the text in quotes"),
+    (
+        "expected <block end>",
+        "this does not go on with what begins on line {line}; look at the spaces at the start of "
+        "the line, at a '- ' that is missing, and at quotes inside quotes",
+    ),
+    (
+        "expected ',' or",
+        "the bracket opened on line {line} does not end, or a text inside it needs quotes",
+    ),
+    ("could not find expected ':'", "a key without ': ' behind it"),
+    ("found unexpected end of stream", "the quote opened on line {line} does not end"),
+    ("found unknown escape", "inside \"...\" a backslash is special; put the text into '...'"),
+    ("expected alphabetic or numeric", "a value that begins with * or & needs quotes"),
+    ("block sequence entries are not allowed", "a '- ' cannot stand here; begin a new line"),
+)
+"""What PyYAML says -> what a person who writes no YAML every day can act on."""
+
+
+def _plainly(problem: str, line: int) -> str:
+    """``line``: where the part that could not be read begins."""
+    for said, plain in _PLAIN:
+        if said in problem:
+            return plain.format(line=line)
+    return problem
 
 
 def _hint(text: str, at: Location) -> str:

@@ -140,6 +140,7 @@ def leaves(draw: Any, facts: Sequence[str]) -> Compare:
         operands[name] = ITEMS
     for name in ("includes_any", "no_overlap_with"):
         operands[name] = st.just(("training", "b" * 64))
+    operands["avoids_licenses"] = st.sampled_from([("mit",), ("Apache-2.0", "MIT")])
     operand = draw(operands.get(operator, st.just(True)))
     return Compare(fact=fact, operator=operator, operand=operand, at=AT)
 

@@ -123,10 +123,36 @@ def test_the_differences_of_two_policies_are_told_by_meaning_not_by_place(tmp_pa
     same = run("diff", "old.yaml", "same.yaml", cwd=tmp_path)
     assert same.stdout == "0 differences in the rules\n"
     assert run("diff", "old.yaml", "new.yaml", cwd=tmp_path).stdout.splitlines() == [
+        "ENE-900: assert: metric carbon/energy_kwh is at most 5 -> metric carbon/energy_kwh is at most 7",
         "ENE-900: severity high -> low",
-        "ENE-900: what it asks",
         "2 differences in the rules",
     ]
+
+
+def test_what_a_condition_gained_or_lost_is_told_line_by_line(tmp_path: Path) -> None:
+    (tmp_path / "old.yaml").write_text(policy_text(BUDGET))
+    both = "when: {tag: phase, equals: training}\nassert: {all: [{metric: carbon/energy_kwh, at_most: 5}, {tag: a, equals: x}]}"
+    (tmp_path / "new.yaml").write_text(policy_text(both))
+    assert run("diff", "old.yaml", "new.yaml", cwd=tmp_path).stdout.splitlines()[:2] == [
+        "ENE-900: assert: metric carbon/energy_kwh is at most 5"
+        " -> all of; metric carbon/energy_kwh is at most 5; tag a is x",
+        "ENE-900: when: nothing -> tag phase is training",
+    ]
+
+
+def test_check_names_expired_waivers_and_that_no_rule_looks_at_them(tmp_path: Path) -> None:
+    waiver = (
+        "waivers:\n  - {id: W-1, rules: [ENE-900], reason: r, requested_by: a, approved_by: b,\n"
+        "     approved_on: 2026-01-01, expires: 2026-02-01}\n"
+    )
+    (tmp_path / "p.yaml").write_text(policy_text(BUDGET, tail=waiver))
+    done = run("check", "p.yaml", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "waiver W-1 has no force: it expired on 2026-02-01" in done.stdout
+    assert "{rule: nist-ai-rmf-core/GOV-003}" in done.stdout
+    watched = "use: [{rule: nist-ai-rmf-core/GOV-003}]\n"
+    (tmp_path / "p.yaml").write_text(policy_text(BUDGET, head=watched, tail=waiver))
+    assert "GOV-003" not in run("check", "p.yaml", cwd=tmp_path).stdout
 
 
 def test_the_crosswalk_shows_also_the_controls_without_any_rule(tmp_path: Path) -> None:

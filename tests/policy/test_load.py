@@ -52,6 +52,19 @@ def test_all_faults_of_a_file_are_told_at_once_each_at_its_line_and_column(
         ("assert: {baseline.metric: accuracy, at_most: 1}", "only rules of scope 'pair'"),
         ("assert: {metric: accuracy, matches: x}", "does not work on 'metric.accuracy', a number"),
         ("assert: {metric: accuracy, at_most: much}", "needs a number, not 'much'"),
+        (
+            "assert: {metric: accuracy, at_most: 5 kWh}",
+            "Write 5: a plain number, no quotes, no unit",
+        ),
+        ("assert: {metric: accuracy, at_most: '0,5'}", "Write 0.5: a plain number"),
+        ("assert: {metric: accuracy, <=: 5}", "Did you mean 'at_most'?"),
+        ("assert: {tag: $name, absent: true}", "a parameter cannot stand for a name"),
+        (
+            "assert: {run: dataset_contexts, no_overlap_with: [2024]}",
+            "put numbers, true and false in",
+        ),
+        ("assert: {tag: a, newer_than: 1e300}", "an age such as 30 days"),
+        ("assert: {tag: a, newer_than: 999999999}", "an age such as 30 days"),
         ("assert: {metric: accuracy, equals: much}", "is a number; 'much' is not"),
         ("assert: {metric: accuracy, at_most: $limit}", "no parameter is called 'limit'"),
         ("assert: {metric: accuracy, at_most: 1, at_least: 0}", "use 'all:'"),
@@ -194,6 +207,80 @@ def test_an_unquoted_parameter_in_braces_is_explained(problems_of: ProblemsOf) -
     assert any('write a parameter as "${name}" in quotes' in one for one in problems_of(text))
 
 
+def test_faults_behind_faults_are_told_in_the_same_reading(problems_of: ProblemsOf) -> None:
+    body = "assert: {all: [{metric: carbon/energy_kw, at_most: $limt}, {tag: a, one_off: [x]}]}"
+    text = policy_text(body, head=PARAMETER).replace(
+        "MEASURE-2.12, relation: supports", "MEASURE-9.9, relation: proves"
+    )
+    found = "\n".join(problems_of(text))
+    for said in (
+        "Did you mean 'carbon/energy_kwh'?",
+        "no parameter is called 'limt'. Did you mean 'limit'?",
+        "'one_off' is neither a fact nor an operator. Did you mean 'one_of'?",
+        "has no 'MEASURE-9.9'",
+        "'relation' of control 'nist-ai-rmf/MEASURE-9.9' is 'proves'",
+    ):
+        assert said in found, said
+
+
+def test_one_fault_is_told_once_and_not_by_its_consequences(problems_of: ProblemsOf) -> None:
+    uses = "assert: {metric: a, at_most: $limit}"
+    assert (
+        len(problems_of(policy_text(uses, head=PARAMETER.replace("default: 5", "default: inf"))))
+        == 1
+    )
+    lost = f"{HEAD}extends: nowhere.yaml@1.0.0\n{WAIVER}"
+    assert len(problems_of(lost)) == 1
+
+
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        (
+            "{type: number, default: 5, minimum: 9, maximum: 1}",
+            "a minimum, 9, above its maximum, 1",
+        ),
+        ("{type: text, default: a, minimum: 1}", "only a number has bounds"),
+        ("{type: list, default: ['']}", "with no empty item"),
+        ("{type: number, default: .nan}", "is a number; '.nan' is not"),
+        ("{type: number, default: true}", "is a number; 'True' is not"),
+    ],
+)
+def test_a_parameter_without_sense_is_refused(
+    problems_of: ProblemsOf, declared: str, expected: str
+) -> None:
+    (found,) = problems_of(policy_text(BUDGET, head=f"parameters: {{p: {declared}}}\n"))
+    assert expected in found
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("title: Energy is small", "title: Energy: small", "a second ': ' in one value"),
+        ("    severity: high", "   severity: high", "look at the spaces at the start of the line"),
+        ("remediation: Use less.", "remediation: 'Use it's less.'", "quotes inside quotes"),
+        (
+            "relation: supports}]",
+            "relation: supports}",
+            "the bracket opened on line 11 does not end",
+        ),
+        ('finding: "Too much."', 'finding: "Too much.', "the quote opened on line 13 does not end"),
+        (
+            "remediation: Use less.",
+            "remediation: *",
+            "a value that begins with * or & needs quotes",
+        ),
+    ],
+)
+def test_unreadable_yaml_is_explained_to_people_who_write_none(
+    problems_of: ProblemsOf, old: str, new: str, expected: str
+) -> None:
+    text = policy_text(BUDGET)
+    assert old in text
+    (found,) = problems_of(text.replace(old, new, 1))
+    assert expected in found
+
+
 @pytest.mark.parametrize(
     "finding",
     ["{0}", "{metric}", "{metric.__class__}", "{x", "a } b", "{{metric:a}}"],
@@ -260,7 +347,8 @@ WAIVER = """waivers:
         ("expires: 2026-12-31", "expires: 2026-01-31", "expires before it is approved"),
         ("[ENE-900]", "[ENE-901]", "Did you mean 'ENE-900'?"),
         ("[ENE-900]", "[]", "names the rules it suspends"),
-        ("reason: One-off.", 'reason: " "', "must be a text"),
+        ("reason: One-off.", 'reason: " "', "'reason' of waiver 'W-1' must be a text"),
+        ("waivers:\n", f"{WAIVER}", "the waiver W-1 stands here twice"),
     ],
 )
 def test_a_waiver_without_its_safeguards_is_refused(

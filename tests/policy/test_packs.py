@@ -103,6 +103,7 @@ THEMES = {
     "rollback": ("REL-002",),
     "poisoning and backdoors": ("SEC-003", "DAT-011", "INT-002"),
     "silent regressions": ("EVL-005",),
+    "hidden compliance cost": ("EFF-006",),
     "transparency": ("DOC-003",),
     "periodic audits": ("GOV-002", "GOV-004"),
     "stakeholders": ("GOV-001", "REL-001"),
