@@ -112,7 +112,7 @@ def test(policies: tuple[str, ...], junit: Path | None) -> None:
         failed = sum(not case.passed for case in outcome.cases)
         click.echo(
             f"{name}: {len(outcome.cases) - failed} of {len(outcome.cases)} cases as expected, "
-            f"{len(outcome.gaps)} gaps"
+            f"{_number(len(outcome.gaps), 'gap')}"
         )
     if junit is not None:
         _write(junit, junit_xml(outcomes))
