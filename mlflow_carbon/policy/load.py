@@ -180,7 +180,6 @@ class _Builder:
             if pack is None:
                 continue
             packs[name] = pack
-            inherited.update(pack.parameters)
             found = {rule.id: rule for rule in pack.rules}
             if rule_id not in found:
                 hint = did_you_mean(rule_id, found)
@@ -194,6 +193,7 @@ class _Builder:
                 self._problems.add(fault.at, fault.message)
                 continue
             rules.append(rule)
+            inherited.update({name: pack.parameters[name] for name in rule.parameters})
             self._loosened.extend([laxer] if laxer else [])
         return rules, inherited
 
@@ -219,6 +219,13 @@ class _Builder:
                 hint = did_you_mean(name, [*declared, *inherited])
                 message = f"the pack has no parameter {name[:60]!r} to set.{hint}"
                 self._problems.add(self._taken.place("parameters"), message)
+        for name in declared:
+            if name in inherited:
+                message = (
+                    f"the parameter {name[:60]!r} belongs to a rule taken over, which keeps its own value. "
+                    "Give this one another name; to change the other, use 'extends' and 'set'."
+                )
+                self._problems.add(declared[name].at, message)
         read = (self._parameter(name, taken, given) for name, taken in declared.items())
         return {parameter.name: parameter for parameter in read if parameter is not None}
 

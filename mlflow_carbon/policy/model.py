@@ -229,6 +229,8 @@ class Rule:
     at: Location
     baseline_alias: str = ""
     """For scope ``pair``: the alias whose version is the baseline."""
+    parameters: tuple[str, ...] = ()
+    """Names of those whose values were put in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

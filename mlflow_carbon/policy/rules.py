@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta, timezone
 from typing import Any
 
@@ -32,6 +32,18 @@ from mlflow_carbon.policy.yaml_tree import Entries, Items, Node
 _TEST_DAY = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
+class _Noting(dict[str, Parameter]):
+    """The parameters of a pack; ``asked`` are those that a rule used, in this order."""
+
+    def __init__(self, parameters: Mapping[str, Parameter]) -> None:
+        super().__init__(parameters)
+        self.asked: dict[str, None] = {}
+
+    def __getitem__(self, name: str) -> Parameter:
+        self.asked[name] = None
+        return super().__getitem__(name)
+
+
 @dataclass(slots=True)
 class RuleReader:
     """Reads the rules of one pack; faults go to ``problems``."""
@@ -40,10 +52,12 @@ class RuleReader:
     frameworks: Mapping[str, Framework]
     """By id, without version: the ones the pack lists."""
     problems: Problems
+    _put_in: _Noting = field(init=False)
 
     def read(self, taken: Taken) -> Rule | None:
         """The rule, or ``None`` where something it cannot do without is wrong."""
         before = len(self.problems.found)
+        self._put_in = _Noting(self.parameters)
         scope = SubjectKind(taken.get("scope", SubjectKind.RUN.value))
         when, condition = (
             self._condition(taken, "when", scope),
@@ -75,13 +89,14 @@ class RuleReader:
             tests=tests,
             at=taken.place("id"),
             baseline_alias=taken.get("baseline", ""),
+            parameters=tuple(self._put_in.asked),
         )
 
     def _condition(self, taken: Taken, key: str, scope: SubjectKind) -> Condition | None:
         node: Node | None = taken.get(key)
         if node is None:
             return None
-        return Reader(scope, self.parameters, self.problems).read(node)
+        return Reader(scope, self._put_in, self.problems).read(node)
 
     def _exactly_one(self, taken: Taken) -> None:
         if ("assert" in taken.places) == ("attest" in taken.places):
@@ -118,7 +133,7 @@ class RuleReader:
     def _age(self, below: Taken) -> int | None:
         age = below.get("max_age_days")
         if isinstance(age, str) and age.strip("${}") in self.parameters:
-            age = self.parameters[age.strip("${}")].value
+            age = self._put_in[age.strip("${}")].value
         if age is None:
             return age
         if isinstance(age, int) and not isinstance(age, bool) and 0 < age <= LIMIT_COUNT:

@@ -202,6 +202,22 @@ def test_a_user_may_set_a_parameter_within_its_bounds(tmp_path: Path) -> None:
         load_pack(path, {"limt": 3})
 
 
+def test_a_parameter_cannot_look_as_if_it_changed_a_rule_taken_over(
+    pack_of: PackOf, problems_of: ProblemsOf
+) -> None:
+    mine = "parameters: {max_energy_kwh: {type: number, default: 1}}\n"
+    (found,) = problems_of(f"{HEAD}{mine}use: [{{rule: baseline/ENE-006}}]\n")
+    assert "belongs to a rule taken over, which keeps its own value" in found
+    other = pack_of(f"{HEAD}{mine}use: [{{rule: baseline/ENE-003}}]\n")
+    assert list(other.parameters) == ["min_coverage", "max_gap_s", "max_energy_kwh"]
+
+
+def test_an_attestation_cannot_be_asked_for_beyond_the_calendar(problems_of: ProblemsOf) -> None:
+    body = "attest: {statement: x, asks: y, max_age_days: 999999999999}"
+    (found,) = problems_of(policy_text(body, scope="model_version"))
+    assert "a whole number from 1 to 100,000" in found
+
+
 def test_an_unquoted_parameter_in_braces_is_explained(problems_of: ProblemsOf) -> None:
     text = policy_text("assert: {metric: accuracy, at_most: ${limit}}", head=PARAMETER)
     assert any('write a parameter as "${name}" in quotes' in one for one in problems_of(text))
