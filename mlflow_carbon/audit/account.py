@@ -7,7 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from mlflow_carbon.audit.summary import DatasetRow, EnergyAccount, RunEnergyRow
+from mlflow_carbon.audit.summary import DatasetRow, EnergyAccount, MeasuringCost, RunEnergyRow
 from mlflow_carbon.evidence.model import Evidence
 from mlflow_carbon.evidence.trees import (
     Counted,
@@ -56,7 +56,22 @@ def energy_account(runs: Sequence[Evidence], model_names: Mapping[str, str]) -> 
         runs_unmeasured=len(groups.unmeasured),
         failed_runs_j=_failed_j(by_id, groups),
         factors=tuple(sorted({factor for run in counted if (factor := _factor(run))})),
+        measuring=_measuring(counted),
     )
+
+
+def _measuring(counted: Sequence[Evidence]) -> MeasuringCost | None:
+    """The sum over the runs that tell both what measuring took and how long they ran."""
+    told = [
+        (cpu_s, wall_s)
+        for run in counted
+        if (cpu_s := number(run, f"metric.{Metric.MEASURING_CPU_S}")) is not None
+        and cpu_s >= 0
+        and (wall_s := number(run, "run.duration_s")) is not None
+    ]
+    if not told:
+        return None
+    return MeasuringCost(sum(cpu for cpu, _ in told), sum(wall for _, wall in told), len(told))
 
 
 def energy_row(run: Evidence, model_name: str) -> RunEnergyRow:

@@ -78,6 +78,16 @@ class RunEnergyRow:
     """The run's own metrics (accuracy and the like), at most a dozen."""
 
 
+@dataclass(frozen=True, slots=True)
+class MeasuringCost:
+    """What measuring took from the counted runs that have it on record."""
+
+    cpu_s: float
+    wall_s: float
+    """How long these runs ran, all together."""
+    runs: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyAccount:
     """Energy and carbon over the selection. Totals count each tree of runs once (top-level runs only)."""
@@ -98,6 +108,8 @@ class EnergyAccount:
     """Part of the total used by runs that failed or were killed."""
     factors: tuple[str, ...]
     """Every distinct factor used, for a person."""
+    measuring: MeasuringCost | None = None
+    """``None``: no counted run has it on record."""
     rows_left_out: int = 0
     """Runs that are in the totals but not in ``rows``: an audit of very many runs lists those that used most."""
 

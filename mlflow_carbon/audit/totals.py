@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlflow_carbon.audit.account import FAILED, FAILED_EXITS, MEASURED, factor_text, methods_of
-from mlflow_carbon.audit.summary import DatasetRow, EnergyAccount, RunEnergyRow
+from mlflow_carbon.audit.summary import DatasetRow, EnergyAccount, MeasuringCost, RunEnergyRow
 from mlflow_carbon.evidence.facts import PARENT_TAG
 from mlflow_carbon.evidence.tables import Tables
 from mlflow_carbon.evidence.trees import CLOCK_SLACK_MS, ROUNDING, Node, count_once
@@ -34,7 +34,10 @@ _TAGS = (
 )
 
 FACTS = (
-    *(f"metric.{name}" for name in (*_ENERGY, *_EMISSIONS, *_PARTS.values())),
+    *(
+        f"metric.{name}"
+        for name in (*_ENERGY, *_EMISSIONS, *_PARTS.values(), Metric.MEASURING_CPU_S)
+    ),
     *(f"tag.{name}" for name in (*_TAGS, Tag.FACTOR_BASIS, PARENT_TAG)),
 )
 """The columns the account needs."""
@@ -71,6 +74,7 @@ class Totals:
             f"CREATE TABLE energy AS SELECT *, e_mid * CASE WHEN known > 0 THEN good / known"
             " ELSE method::INTEGER END AS measured_j FROM ("
             f" SELECT rid, run_uuid, start_time, end_time, {figures},"
+            f" {self._column(f'metric.{Metric.MEASURING_CPU_S}')} AS cost_s,"
             f" COALESCE({parent}, '') AS parent, COALESCE({tree} = 'inclusive', false) AS inclusive,"
             f" status IN ({states}) OR COALESCE({self._column(f'tag.{Tag.EXIT}')} IN ({exits}), false)"
             f" AS failed, {known} AS known, {good} AS good, {method} AS method"
@@ -190,8 +194,17 @@ class Totals:
             runs_unmeasured=counts.get("unmeasured", 0),
             failed_runs_j=self._failed_j(),
             factors=self._factors(),
+            measuring=self._measuring(),
             rows_left_out=everyone - len(rows),
         )
+
+    def _measuring(self) -> MeasuringCost | None:
+        row = self.tables.con.execute(
+            "SELECT sum(cost_s), sum((end_time - start_time) / 1000), count(*) FROM energy"
+            " JOIN place USING (rid) WHERE place = 'counted' AND cost_s >= 0"
+            " AND end_time IS NOT NULL AND start_time IS NOT NULL"
+        ).fetchone()
+        return MeasuringCost(*row) if row and row[2] else None
 
     def _failed_j(self) -> float:
         """What failed runs used; a failed run inside a failed one only once."""

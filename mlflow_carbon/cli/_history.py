@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -94,7 +95,7 @@ def record(audit: Audit, files: Sequence[Path], key: str, store: str) -> str:
     mlflow_carbon.disable()  # an audit is no training
     history: History = History(store)
     account = audit.energy
-    figures = {"runs": float(audit.selection.runs_read)}
+    figures = {"runs": float(audit.selection.runs_read), "audit_cpu_s": time.process_time()}
     if account.total_j is not None:
         figures["energy_kwh"] = kwh(account.total_j.mid)
     if account.emissions_g is not None:

@@ -94,7 +94,7 @@ def _account(energy: EnergyAccount) -> Iterator[str]:
     total = energy.total_j
     share = energy.measured_j / total.mid if total.mid else 0.0
     how = {0.0: "all of it modelled", 1.0: "all of it measured"}.get(
-        share, f"{share:.0%} of it measured, the rest modelled"
+        share, f"{min(max(share, 0.01), 0.99):.0%} of it measured, the rest modelled"
     )
     yield f"Energy: {show_energy(total.mid)} ({show_energy(total.low)} to {show_energy(total.high)}), {how}."
     if energy.emissions_g is not None:

@@ -25,6 +25,13 @@ class Strong:
 
 
 @dataclass(frozen=True, slots=True)
+class Whole:
+    """Words that no line break may part, such as the bounds of a figure."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class StateMark:
     """A state: icon, word and colour; ``word`` is in the reader's language."""
 
@@ -40,7 +47,7 @@ class SeverityMark:
     word: str
 
 
-Inline = str | Code | Strong | StateMark | SeverityMark
+Inline = str | Code | Strong | Whole | StateMark | SeverityMark
 Line = tuple[Inline, ...]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
@@ -90,8 +90,10 @@ def style(scheme: str, prefix: str = "") -> str:
     return "".join(rules)
 
 
-def bars(rows: Sequence[Bar], legend: Mapping[str, str], values: bool = True) -> str:
-    """Stacked horizontal bars on one scale; ``values`` writes whole counts into the segments."""
+def bars(
+    rows: Sequence[Bar], legend: Mapping[str, str], written: Callable[[int], str] | None = None
+) -> str:
+    """Stacked horizontal bars on one scale; ``written`` gives the counts written into the segments."""
     most = max((sum(value for _, value in row.segments) for row in rows), default=0) or 1
     scale = (WIDTH - _LABEL - 84) / most
     out, top = _legend(legend)
@@ -107,10 +109,10 @@ def bars(rows: Sequence[Bar], legend: Mapping[str, str], values: bool = True) ->
                 f'<rect class="c-{name} s-ground" stroke-width="1" x="{x:.1f}" y="{y}" '
                 f'width="{width:.1f}" height="{_BAR}"/>'
             )
-            written = f"{value:.0f}"
-            if values and width > 7 * len(written) + 4:
+            count = written(round(value)) if written else ""
+            if count and width > 6 * len(count) + 4:
                 tone = "on" if name in _ON_DARK else "off"
-                out.append(_text(x + width / 2, y + 11.5, written, tone, "middle", 9.5))
+                out.append(_text(x + width / 2, y + 11.5, count, tone, "middle", 9.5))
             x += width
         out.append(_text(x + 6, y + 12, row.total, "soft"))
     return _svg(out, top + len(rows) * _ROW)
@@ -150,26 +152,43 @@ def scatter(dots: Sequence[Dot], x_title: str, y_title: str) -> str:
     for tick in x_ticks:
         x = left + (right - left) * (tick - x_low) / (x_high - x_low)
         out.append(_text(x, bottom + 16, f"{tick:.6g}", "soft", "middle", 10))
-    taken: list[tuple[float, float]] = []
-    marks: list[str] = []
-    for dot in dots:
-        x = left + (right - left) * (dot.x - x_low) / (x_high - x_low)
-        y = bottom - (bottom - top) * (dot.y - y_low) / (y_high - y_low)
-        marks.append(
-            f'<circle class="c-dot s-ground" stroke-width="1.5" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
+    places = [
+        (
+            left + (right - left) * (dot.x - x_low) / (x_high - x_low),
+            bottom - (bottom - top) * (dot.y - y_low) / (y_high - y_low),
         )
-        if all(abs(x - tx) > 130 or abs(y - ty) > 13 for tx, ty in taken):
-            taken.append((x, y))
-            label = clipped(dot.label)
-            wide = 5.3 * sum(map(_letters, label))
-            anchor, at, edge = (
-                ("end", x - 9, x - 9 - wide) if x > right - 150 else ("start", x + 9, x + 9)
-            )
-            # The ground behind the label, so that no grid line runs through its letters.
-            out.append(
-                f'<rect class="c-ground" x="{edge:.1f}" y="{y - 6:.1f}" width="{wide:.1f}" height="12"/>'
-            )
-            marks.append(_text(at, y + 4, label, "text", anchor, 10))
+        for dot in dots
+    ]
+    taken = [(x - 6, x + 6, y) for x, y in places]
+    marks = [
+        f'<circle class="c-dot s-ground" stroke-width="1.5" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
+        for x, y in places
+    ]
+    for dot, (x, y) in zip(dots, places, strict=True):
+        label = clipped(dot.label)
+        wide = 5.3 * sum(map(_letters, label))
+        edge = next(
+            (
+                edge
+                for edge in (x + 9, x - 9 - wide)
+                if left <= edge
+                and edge + wide <= WIDTH
+                and all(
+                    edge + wide < start or edge > end or abs(y - at) > 13
+                    for start, end, at in taken
+                )
+            ),
+            None,
+        )
+        if edge is None:
+            continue
+        taken.append((edge, edge + wide, y))
+        # The ground behind the label, so that no grid line runs through its letters.
+        out.append(
+            f'<rect class="c-ground" x="{edge:.1f}" y="{y - 6:.1f}" width="{wide:.1f}" height="12"/>'
+        )
+        anchor, at = ("start", edge) if edge > x else ("end", edge + wide)
+        marks.append(_text(at, y + 4, label, "text", anchor, 10))
     return _svg([*out, *marks], bottom + 40)
 
 
@@ -240,11 +259,11 @@ def finite(*values: float) -> bool:
 def _legend(legend: Mapping[str, str]) -> tuple[list[str], int]:
     """The marks with their words, in as many lines as they need, and the height they take."""
     out: list[str] = []
-    x, y = float(_LABEL), 2
+    x, y = 0.0, 2
     for name, word in legend.items():
-        width = 14 + 6.2 * len(word) + 14
-        if x + width > WIDTH and x > _LABEL:
-            x, y = float(_LABEL), y + 16
+        width = 14 + 5.4 * sum(map(_letters, word)) + 12
+        if x + width > WIDTH and x:
+            x, y = 0.0, y + 16
         out.append(
             f'<rect class="c-{name} s-soft" stroke-width="0.5" x="{x:.1f}" y="{y}" width="10" height="10"/>'
         )
@@ -254,17 +273,27 @@ def _legend(legend: Mapping[str, str]) -> tuple[list[str], int]:
 
 
 def clipped(text: str) -> str:
-    """A name narrow enough to stand beside a mark; the whole name is in the table."""
-    seen = visible(text[: _LETTERS + 1])
-    if sum(map(_letters, seen)) <= _LETTERS:
+    """A name narrow enough to stand beside a mark; the whole name is in the table.
+
+    Its end is kept too: names of runs often differ there only.
+    """
+    if len(text) <= 2 * _LETTERS and sum(map(_letters, seen := visible(text))) <= _LETTERS:
         return seen
-    room, kept = _LETTERS - 1.5, ""
-    for character in seen:
+    room = _LETTERS - _letters("\u2026") - 0.5
+    start = _fitting(visible(text[:_LETTERS]), room * 0.6)
+    end = _fitting(visible(text[-_LETTERS:])[::-1], room * 0.4)[::-1]
+    return f"{start.rstrip()}\u2026{end.lstrip()}"
+
+
+def _fitting(text: str, room: float) -> str:
+    """As much of the start of a text as has room."""
+    kept = ""
+    for character in text:
         room -= _letters(character)
         if room < 0:
             break
         kept += character
-    return f"{kept.rstrip()}\u2026"
+    return kept
 
 
 def _letters(character: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 from mlflow_carbon.audit.finding import Finding
@@ -44,6 +44,25 @@ class Group:
     summary: RuleSummary
     state: State
     findings: tuple[Finding, ...]
+    also: tuple[RuleSummary, ...] = ()
+    """The same rule in other policies, with the same answers."""
+
+    def same(self, other: Group) -> bool:
+        """Whether another policy's rule is the same and was answered alike."""
+        told = [(one.subject.key, one.message) for one in self.findings]
+        return (
+            same_rule(self.summary, other.summary)
+            and self.state is other.state
+            and told == [(one.subject.key, one.message) for one in other.findings]
+        )
+
+
+def same_rule(one: RuleSummary, other: RuleSummary) -> bool:
+    """Whether two policies have the same rule, and its answers were the same."""
+    words = ("id", "title", "severity", "scope", "rationale", "remediation", "does_not_show")
+    return one.counts == other.counts and all(
+        getattr(one.rule, word) == getattr(other.rule, word) for word in words
+    )
 
 
 @dataclass(frozen=True)
@@ -117,7 +136,10 @@ class Context:
         return ", ".join(names) or self.t("none")
 
     def groups(self, states: Iterable[State]) -> list[Group]:
-        """The findings in these states by rule, most severe first; the order of states breaks ties."""
+        """The findings in these states by rule, most severe first; the order of states breaks ties.
+
+        A rule that several policies have, with the same answers, is one group.
+        """
         order = {state: place for place, state in enumerate(states)}
         listed: dict[tuple[str, str, State], list[Finding]] = {}
         for finding in self.audit.findings:
@@ -130,13 +152,29 @@ class Context:
             for state in order
             if summary.counts.get(state, 0)
         ]
+        merged: list[Group] = []
+        for group in groups:
+            place = next((n for n, one in enumerate(merged) if one.same(group)), None)
+            if place is None:
+                merged.append(group)
+            else:
+                also = (*merged[place].also, group.summary)
+                merged[place] = replace(merged[place], also=also)
         return sorted(
-            groups,
+            merged,
             key=lambda g: (
                 g.summary.rule.severity.rank, order[g.state],
                 -g.summary.counts[g.state], g.summary.rule.id,
             ),
         )  # fmt: skip
+
+    def rules(self) -> list[RuleSummary]:
+        """Every rule once, also where several policies have it and its answers are the same."""
+        once: list[RuleSummary] = []
+        for summary in self.audit.rules:
+            if not any(same_rule(one, summary) for one in once):
+                once.append(summary)
+        return once
 
     def subjects(self, kind: SubjectKind) -> int:
         """How many subjects of a kind there are: each rule is put to every one in its scope."""

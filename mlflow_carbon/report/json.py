@@ -228,6 +228,7 @@ def _energy(account: EnergyAccount) -> dict[str, Any]:
         "runs_unmeasured": account.runs_unmeasured,
         "failed_runs_j": account.failed_runs_j,
         "factors": list(account.factors),
+        "measuring": None if account.measuring is None else asdict(account.measuring),
         "runs_left_out": account.rows_left_out,
         "runs": [_run(row) for row in account.rows],
     }

@@ -25,6 +25,7 @@ from mlflow_carbon.report.blocks import (
     Strong,
     Table,
     Tally,
+    Whole,
 )
 from mlflow_carbon.report.shown import visible
 from mlflow_carbon.report.texts import Texts
@@ -66,6 +67,8 @@ def plain(text: str) -> str:
 def _inline(piece: Inline) -> str:
     if isinstance(piece, Code):
         return _code(piece.text)
+    if isinstance(piece, Whole):
+        return plain(piece.text)
     if isinstance(piece, Strong):
         return f"**{plain(piece.text).strip()}**"
     if isinstance(piece, StateMark):

@@ -18,6 +18,7 @@ from mlflow_carbon.audit.summary import (
     Audit,
     DatasetRow,
     EnergyAccount,
+    MeasuringCost,
     RuleSummary,
     RunEnergyRow,
     Selection,
@@ -262,6 +263,12 @@ def _energy(given: _Json) -> EnergyAccount:
         runs_unmeasured=_whole(given["runs_unmeasured"]),
         failed_runs_j=_number(given["failed_runs_j"]),
         factors=_texts(given["factors"]),
+        measuring=_some(
+            given["measuring"],
+            lambda cost: MeasuringCost(
+                _number(cost["cpu_s"]), _number(cost["wall_s"]), _whole(cost["runs"])
+            ),
+        ),
         rows_left_out=_whole(given["runs_left_out"]),
     )
 

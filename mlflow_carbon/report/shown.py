@@ -5,11 +5,14 @@ Escaping for a format is the renderer's; this is about what a reader could be mi
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import replace
 
 from mlflow_carbon.errors import Location
 from mlflow_carbon.resources import told
+
+_DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 
 NAME_LENGTH = 72
 TEXT_LENGTH = 1200
@@ -66,3 +69,8 @@ def shown(text: str, limit: int = TEXT_LENGTH) -> str:
 def name(text: str) -> str:
     """A name given by somebody: short enough for a table cell; never empty."""
     return shown(text, NAME_LENGTH) or "\u2013"
+
+
+def brief(text: str) -> str:
+    """A text whose SHA-256 digests are cut to 16 digits; the attached data has them whole."""
+    return _DIGEST.sub(lambda found: f"{found.group()[:16]}\u2026", text)

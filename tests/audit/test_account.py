@@ -7,6 +7,7 @@ import json
 import pytest
 
 from mlflow_carbon.audit.account import dataset_register, energy_account
+from mlflow_carbon.audit.summary import MeasuringCost
 from mlflow_carbon.evidence.model import Evidence, Fact, FactValue, Subject, SubjectKind
 from mlflow_carbon.schema import Metric, Tag
 from mlflow_carbon.units import J_PER_KWH
@@ -81,6 +82,16 @@ def test_what_failed_runs_used_is_told_once() -> None:
         with_facts(run("c", "p", 1), **{"run.status": "FINISHED", f"tag.{Tag.EXIT}": "exception"}),
     ]
     assert energy_account(runs, {}).failed_runs_j == pytest.approx(3 * J_PER_KWH)
+
+
+def test_the_cost_of_measuring_is_summed_over_counted_runs_that_tell_it() -> None:
+    def told(name: str, parent: str, cpu_s: float) -> Evidence:
+        facts = {f"metric.{Metric.MEASURING_CPU_S}": cpu_s, "run.duration_s": 100.0}
+        return with_facts(run(name, parent, 1), **facts)
+
+    runs = [told("p", "", 0.5), told("a", "p", 0.4), told("b", "", 0.25), with_facts(run("c", "", 1))]
+    assert energy_account(runs, {}).measuring == MeasuringCost(0.75, 200.0, 2)
+    assert energy_account([with_facts(run("c", "", 1))], {}).measuring is None
 
 
 def test_quality_is_the_runs_own_metrics_and_not_ours_or_the_systems() -> None:

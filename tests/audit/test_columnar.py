@@ -82,6 +82,17 @@ def test_failed_runs_inside_failed_runs_are_told_once_by_both(
     assert_same(uri)
 
 
+def test_both_tell_what_measuring_cost(sqlite_copy: Path, sqlite_store: Seeded) -> None:
+    uri = f"sqlite:///{sqlite_copy}"
+    client = MlflowClient(uri, uri)
+    client.log_metric(sqlite_store.parent, "carbon/measuring_cpu_s", 0.25)
+    client.log_metric(sqlite_store.evaluation, "carbon/measuring_cpu_s", float("nan"))
+    cost = audit(uri, "plain").energy.measuring
+    assert cost is not None
+    assert (cost.cpu_s, cost.runs) == (0.25, 1)
+    assert_same(uri)
+
+
 def test_when_not_all_findings_are_listed_the_rest_is_counted(sqlite_store: Seeded) -> None:
     plain = audit(sqlite_store.uri, "plain")
     request = AuditRequest(store=sqlite_store.uri, packs=PACKS, engine="columns", listed_findings=7)

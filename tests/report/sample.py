@@ -14,6 +14,7 @@ from mlflow_carbon.audit.summary import (
     Audit,
     DatasetRow,
     EnergyAccount,
+    MeasuringCost,
     RuleSummary,
     RunEnergyRow,
     Selection,
@@ -63,6 +64,7 @@ _KIND = {
     "version": SubjectKind.MODEL_VERSION,
     "model": SubjectKind.REGISTERED_MODEL,
     "pair": SubjectKind.PAIR,
+    "policy": SubjectKind.POLICY,
 }
 # id, kind, severity, control, title, fact, expected, observed, failing sentence, remediation, does not show
 _RULES = (
@@ -314,6 +316,19 @@ _RULES = (
         "That the metric is the right one.",
     ),
     (
+        "GOV-003",
+        "policy",
+        _V.HIGH,
+        "MANAGE-1.3",
+        "No waiver has expired",
+        "policy.expired_waivers",
+        "equal to 0",
+        "1",
+        "1 waiver has expired.",
+        "Renew the waiver or mend what it excuses.",
+        "That what a waiver excuses is harmless.",
+    ),
+    (
         "REP-001",
         "run",
         _V.LOW,
@@ -388,6 +403,8 @@ def _subjects(kind: str) -> tuple[Subject, ...]:
                 SubjectKind.PAIR, "credit-risk/4@champion", "credit-risk version 4 against champion"
             ),
         )
+    if kind == "policy":
+        return (Subject(SubjectKind.POLICY, "baseline", "baseline 1.0.0"),)
     return (
         Subject(SubjectKind.REGISTERED_MODEL, "credit-risk", "credit-risk"),
         Subject(SubjectKind.REGISTERED_MODEL, HOSTILE_CSS, HOSTILE_CSS),
@@ -407,6 +424,7 @@ def _state(ident: str, kind: str, index: int) -> State:
         "MOD-005": (State.PASS,),
         "ENE-001": (State.PASS,) * 7 + (State.NO_EVIDENCE,),
         "ENE-004": (State.FAIL,),
+        "GOV-003": (State.FAIL,),
     }
     cycle = special.get(ident) or (
         (State.PASS, State.NO_EVIDENCE)
@@ -480,6 +498,7 @@ def _energy() -> EnergyAccount:
         rows=rows, total_j=total, measured_j=total.mid - modelled, modelled_j=modelled,
         emissions_g=carbon, runs_counted=len(top), runs_inside_counted=3, runs_unmeasured=1,
         failed_runs_j=0.19 * J_PER_KWH, factors=("41.4 g/kWh, Ember, 2025, lifecycle",),
+        measuring=MeasuringCost(3.1, 51_000.0, 7),
     )  # fmt: skip
 
 

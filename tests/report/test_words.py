@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_carbon import resources
+from mlflow_carbon.audit.baseline import OPEN
 from mlflow_carbon.audit.summary import Audit
-from mlflow_carbon.policy.model import State
+from mlflow_carbon.evidence.model import SubjectKind
+from mlflow_carbon.policy.model import ControlRef, Relation, State
 from mlflow_carbon.report import texts
 from mlflow_carbon.report.blocks import RuleGroup, Table
 from mlflow_carbon.report.context import ORDER, fair_shares
@@ -141,6 +143,44 @@ def test_every_language_has_every_text_with_the_same_places(language: str) -> No
 
     assert {key for key in english if places(english[key]) != places(other[key])} == set()
     assert {k for k in english if isinstance(english[k], str) != isinstance(other[k], str)} == set()
+
+
+def test_the_sample_has_an_open_answer_about_every_kind_of_subject(audit: Audit) -> None:
+    """So that no format and no language misses one."""
+    assert {one.subject.kind for one in audit.findings if one.state in OPEN} == set(SubjectKind)
+
+
+def test_a_rule_that_two_policies_share_is_told_once_with_the_controls_of_both(
+    audit: Audit,
+) -> None:
+    ref = ControlRef("nist-ai-rmf", "GOVERN-1.1", Relation.INFORMS)
+    copied = tuple(
+        replace(one, pack_id="other", rule=replace(one.rule, controls=(ref,)))
+        for one in audit.rules
+    )
+    twice = replace(
+        audit,
+        rules=(*audit.rules, *copied),
+        findings=(*audit.findings, *(replace(one, pack_id="other") for one in audit.findings)),
+    )
+    both, single = (build(one, texts.load("en")) for one in (twice, audit))
+    told, before = (
+        [block for part in one.parts for block in part.blocks if isinstance(block, RuleGroup)]
+        for one in (both, single)
+    )
+    assert [group.rule_id for group in told] == [group.rule_id for group in before]
+    for group in told:
+        facts = {label: "".join(map(str, value)) for label, value in group.facts.rows}
+        assert "GOVERN-1.1" in facts["Controls"]
+        assert "the same in other" in facts["Written at"]
+    (table,) = (
+        block
+        for part in both.parts
+        for block in part.blocks
+        if isinstance(block, Table) and block.caption == "Every rule and its answers"
+    )
+    assert len(table.rows) == len(audit.rules)
+    assert table.omitted.startswith(f"{len(audit.rules)} rules more are the same")
 
 
 def test_an_audit_of_very_many_runs_says_what_it_counted_but_did_not_list(audit: Audit) -> None:

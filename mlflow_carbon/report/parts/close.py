@@ -60,9 +60,9 @@ def annex(c: Context) -> tuple[Block, ...]:
         Table(
             t("annex.attachments_caption"),
             (
-                Column(t("annex.file"), 20),
-                Column(t("annex.content"), 28),
-                Column(t("annex.hash"), 52),
+                Column(t("annex.file"), 14),
+                Column(t("annex.content"), 24),
+                Column(t("annex.hash"), 62),
             ),
             tuple(
                 cells(Code(file.name), t(f"file.{file.name.rpartition('.')[2]}"), Code(file.sha256))

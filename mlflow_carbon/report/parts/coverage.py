@@ -23,7 +23,7 @@ from mlflow_carbon.report.blocks import (
     line,
     prose,
 )
-from mlflow_carbon.report.context import UNDECIDED, Context
+from mlflow_carbon.report.context import UNDECIDED, Context, same_rule
 from mlflow_carbon.report.shown import name
 
 _OUTCOMES = ("fail", "no_evidence", "pass", "not_applicable")
@@ -71,9 +71,9 @@ def coverages(c: Context) -> tuple[Coverage, ...]:
     cited: dict[str, dict[str, list[tuple[RuleSummary, Relation]]]] = {}
     for summary in c.audit.rules:
         for ref in summary.rule.controls:
-            cited.setdefault(ref.framework, {}).setdefault(ref.control, []).append(
-                (summary, ref.relation)
-            )
+            bearing = cited.setdefault(ref.framework, {}).setdefault(ref.control, [])
+            if not any(same_rule(one, summary) for one, _ in bearing):
+                bearing.append((summary, ref.relation))
     named = {ref.partition("@")[0]: ref for pack in c.audit.packs for ref in pack.frameworks}
     return tuple(
         _coverage(ident, named.get(ident, ident), cited.get(ident, {}))
@@ -175,7 +175,7 @@ def _chart(c: Context, found: Coverage, place: int) -> Figure:
     return Figure(
         f"coverage-{place}",
         t("coverage.chart"),
-        charts.bars(rows, words),
+        charts.bars(rows, words, t.number),
         alt,
         t("coverage.chart_caption"),
     )
@@ -199,7 +199,11 @@ def _row(c: Context, control: Covered) -> tuple[Line, ...]:
     for summary, relation in control.rules:
         by_relation.setdefault(relation, []).append(summary.rule.id)
     rules = "; ".join(
-        t("coverage.rule_value", rules=", ".join(ids), relation=t(f"relation.{relation.value}"))
+        t(
+            "coverage.rule_value",
+            rules=", ".join(dict.fromkeys(ids)),
+            relation=t(f"relation.{relation.value}"),
+        )
         for relation, ids in by_relation.items()
     )
     answers = sum(summary.subjects for summary, _ in control.rules)

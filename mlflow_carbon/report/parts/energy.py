@@ -17,6 +17,7 @@ from mlflow_carbon.report.blocks import (
     Paragraph,
     Strong,
     Table,
+    Whole,
     line,
 )
 from mlflow_carbon.report.context import Context
@@ -68,10 +69,25 @@ def _totals(c: Context) -> Facts:
         (t("energy.counted"), line(t("energy.counted_value", counted=account.runs_counted, inside=account.runs_inside_counted))),
         (t("energy.unmeasured"), line(t("energy.unmeasured_value", account.runs_unmeasured, all=t("summary.counted", c.audit.selection.runs_read)))),
         (t("energy.failed"), line(t("energy.failed_value", value=c.energy(account.failed_runs_j)))),
+        (t("energy.measuring"), line(_measuring(c))),
         (t("energy.factors"), line(c.listed(account.factors))),
         *_boundary(c),
     ]  # fmt: skip
     return Facts(tuple(rows))
+
+
+def _measuring(c: Context) -> str:
+    """What the records say measuring itself took."""
+    account = c.audit.energy
+    if (cost := account.measuring) is None:
+        return c.t("energy.measuring_none")
+    share = (
+        c.local(f"{cost.cpu_s / cost.wall_s * 100:.2g} %") if cost.wall_s > 0 else c.t("unknown")
+    )
+    return c.t(
+        "energy.measuring_value", cpu=c.local(show_duration(cost.cpu_s)), share=share,
+        runs=cost.runs, counted=c.t("summary.counted", account.runs_counted),
+    )  # fmt: skip
 
 
 def _share(c: Context, part_j: float, all_j: float) -> str:
@@ -104,7 +120,7 @@ def _by_run(c: Context, rows: list[RunEnergyRow]) -> Figure:
         key: t(f"energy.{key}") for key in ("gpu", "cpu", "dram", "rest") if key in present
     }
     return Figure(
-        "energy", t("energy.by_run"), charts.bars(drawn, legend, values=False),
+        "energy", t("energy.by_run"), charts.bars(drawn, legend),
         t("energy.by_run_alt", items="; ".join(told)), t("energy.by_run_caption", len(rows)),
     )  # fmt: skip
 
@@ -212,13 +228,20 @@ def _table(c: Context, rows: list[RunEnergyRow]) -> Table:
     return Table(
         t("energy.runs_caption"),
         (
-            Column(t("energy.run"), 27), Column(t("energy.status"), 10),
-            Column(t("energy.duration"), 12, number=True), Column(t("energy.energy"), 18, number=True),
-            Column(t("energy.carbon"), 18, number=True), Column(t("energy.how"), 15),
+            Column(t("energy.run"), 26), Column(t("energy.status"), 10),
+            Column(t("energy.duration"), 11, number=True), Column(t("energy.energy"), 16, number=True),
+            Column(t("energy.carbon"), 16, number=True), Column(t("energy.how"), 21),
         ),
         tuple(_row(c, row) for row in rows),
         omitted=c.more(len(account.rows) - len(rows), account.rows_left_out, "report.json"),
     )  # fmt: skip
+
+
+def _bounds(low: str, high: str) -> Line:
+    """The bounds of a figure; a unit they share is written once."""
+    value, _, unit = low.partition(" ")
+    start = value if high.endswith(f" {unit}") else low
+    return (" ", Whole(f"({start} \u2013 {high})"))
 
 
 def _row(c: Context, row: RunEnergyRow) -> tuple[Line, ...]:
@@ -232,10 +255,10 @@ def _row(c: Context, row: RunEnergyRow) -> tuple[Line, ...]:
     bounds: Line = ()
     carbon_bounds: Line = ()
     if row.energy_j is not None:
-        bounds = (f" ({c.energy(row.energy_j.low)} \u2013 {c.energy(row.energy_j.high)})",)
+        bounds = _bounds(c.energy(row.energy_j.low), c.energy(row.energy_j.high))
     if row.emissions_g is not None:
         low, high = c.emissions(row.emissions_g.low), c.emissions(row.emissions_g.high)
-        carbon_bounds = (f" ({low} \u2013 {high})".replace(" CO2e", ""),)
+        carbon_bounds = _bounds(low.removesuffix(" CO2e"), high.removesuffix(" CO2e"))
     return (
         line(name(row.name), " ", Code(row.run_id[:8]), *inside),
         line(name(row.status)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlflow_carbon.audit.finding import Finding
-from mlflow_carbon.policy.model import Observation, State
+from mlflow_carbon.policy.model import State
 from mlflow_carbon.report.blocks import (
     Block,
     Code,
@@ -24,7 +24,7 @@ from mlflow_carbon.report.blocks import (
 )
 from mlflow_carbon.report.context import UNDECIDED, Context, Group
 from mlflow_carbon.report.parts.front import of_subjects
-from mlflow_carbon.report.shown import name, place, shown
+from mlflow_carbon.report.shown import brief, name, place, shown
 
 DETAILED = (State.FAIL, *UNDECIDED, State.WAIVED)
 """The states whose subjects are listed one by one."""
@@ -40,7 +40,7 @@ def findings(c: Context) -> tuple[Block, ...]:
     lead = c.t(
         "findings.lead",
         failed=c.t("findings.answers", c.audit.count(State.FAIL)),
-        rules=c.t("summary.rules", len(failed)),
+        rules=c.t("summary.rules", sum(1 for one in c.audit.rules if one.counts[State.FAIL])),
     )
     return (
         Paragraph(line(lead), "lead"),
@@ -63,10 +63,11 @@ def rule_group(c: Context, group: Group) -> RuleGroup:
     """One rule in one state, with its subjects."""
     t, rule = c.t, group.summary.rule
     owner = next((p.owner for p in c.audit.packs if p.id == group.summary.pack_id), "")
+    refs = dict.fromkeys(ref for one in (group.summary, *group.also) for ref in one.rule.controls)
     controls = ", ".join(
-        f"{ref.framework}/{ref.control} ({t(f'relation.{ref.relation.value}')})"
-        for ref in rule.controls
+        f"{ref.framework}/{ref.control} ({t(f'relation.{ref.relation.value}')})" for ref in refs
     )
+    also = ", ".join(name(one.pack_id) for one in group.also)
     facts = (
         *_said_once(c, group),
         (t("findings.why"), prose(rule.rationale)),
@@ -78,6 +79,7 @@ def rule_group(c: Context, group: Group) -> RuleGroup:
             line(
                 Code(place(rule.at)),
                 f"; {t('findings.owner')}: {name(owner) if owner else t('not_set')}",
+                f"; {t('findings.also', names=also)}" if also else "",
             ),
         ),
     )
@@ -97,7 +99,7 @@ def _said_once(c: Context, group: Group) -> tuple[tuple[str, Line], ...]:
     """What holds for every subject of the group: the finding, if it is one and the same, and what was expected."""
     said: list[tuple[str, Line]] = []
     if (message := _shared_message(group)) is not None:
-        said.append((c.t("findings.finding"), prose(shown(message, 400))))
+        said.append((c.t("findings.finding"), prose(shown(brief(message), 400))))
     if asked := _asked(group):
         expected: list[Inline] = []
         for fact, words in asked:
@@ -148,25 +150,24 @@ def _row(c: Context, finding: Finding, shared: bool, asked: bool) -> tuple[Line,
 def _evidence(c: Context, finding: Finding, asked: bool) -> Line:
     """The facts with their values; where they were read, unless that is the subject's own record."""
     parts: list[Inline] = []
+    facts: dict[tuple[str, str | None, str], list[str]] = {}
     for seen in finding.observations[:MOST_EVIDENCE]:
-        parts += ["; " if parts else "", Code(shown(seen.fact, 80)), f" {_seen(c, seen, asked)}"]
-        if seen.observed is not None and not _own(finding, seen):
-            parts.append(f" ({c.t('findings.read_from', place=shown(seen.read_from, 120))})")
+        key = (seen.fact, seen.observed, seen.read_from)
+        facts.setdefault(key, []).append(shown(seen.expected, 120))
+    for (fact, value, read_from), expected in facts.items():
+        parts += ["; " if parts else "", Code(shown(fact, 80)), " "]
+        parts.append(c.t("findings.not_there") if value is None else shown(brief(value), 120))
+        if not asked:
+            parts.append(f", {c.t('findings.expected', expected=', '.join(expected))}")
+        if value is not None and not _own(finding, read_from):
+            parts.append(f" ({c.t('findings.read_from', place=shown(read_from, 120))})")
     return tuple(parts) or line(c.t("none"))
 
 
-def _seen(c: Context, seen: Observation, asked: bool) -> str:
-    observed = c.t("findings.not_there") if seen.observed is None else shown(seen.observed, 120)
-    if asked:
-        return observed
-    expected = c.t("findings.expected", expected=shown(seen.expected, 120))
-    return f"{observed}, {expected}"
-
-
-def _own(finding: Finding, seen: Observation) -> bool:
+def _own(finding: Finding, read_from: str) -> bool:
     """Whether a fact was read from the record of the subject: its run, and the key that the fact is called by."""
     run = finding.subject.key.partition("/")[0]
-    return seen.read_from == finding.subject.label or seen.read_from.startswith(f"run {run} ")
+    return read_from in (finding.subject.label, f"run {run}") or read_from.startswith(f"run {run} ")
 
 
 def _rules(c: Context) -> Table:
@@ -174,19 +175,15 @@ def _rules(c: Context) -> Table:
     states = (
         State.FAIL, *UNDECIDED, State.WAIVED, State.PASS, State.NOT_APPLICABLE,
     )  # fmt: skip
-    rules = sorted(c.audit.rules, key=lambda s: (s.rule.severity.rank, s.rule.id))
+    rules = sorted(c.rules(), key=lambda s: (s.rule.severity.rank, s.rule.id))
     numbers = [
-        _numbers(t("findings.subjects"), [t.number(summary.subjects) for summary in rules]),
-        *(
-            _numbers(
-                t(f"short_state.{state.value}"),
-                [t.number(summary.counts[state]) for summary in rules],
-            )
-            for state in states
-        ),
+        _numbers(
+            t(f"short_state.{state.value}"), [t.number(summary.counts[state]) for summary in rules]
+        )
+        for state in states
     ]
-    severity = Column(t("findings.severity"), 11)
-    rest = 100 - severity.width - sum(column.width for column in numbers)
+    severity, subjects = Column(t("findings.severity"), 9), Column(t("findings.subjects"), 15)
+    rest = 100 - severity.width - subjects.width - sum(column.width for column in numbers)
     rows = []
     for summary in rules:
         counts = [
@@ -196,11 +193,13 @@ def _rules(c: Context) -> Table:
         rows.append(
             cells(
                 line(Code(summary.rule.id), f" {summary.rule.title}"), c.severity(summary.rule.severity),
-                t.number(summary.subjects), *counts,
+                c.kind(summary.rule.scope, summary.subjects), *counts,
             )
         )  # fmt: skip
-    columns = (Column(t("findings.rule"), max(rest, 18)), severity, *numbers)
-    return Table(t("findings.rules_caption"), columns, tuple(rows))
+    columns = (Column(t("findings.rule"), max(rest, 18)), severity, subjects, *numbers)
+    shared = len(c.audit.rules) - len(rules)
+    omitted = t("findings.shared", shared) if shared else ""
+    return Table(t("findings.rules_caption"), columns, tuple(rows), omitted=omitted)
 
 
 def _numbers(heading: str, cells: Sequence[str]) -> Column:

@@ -28,7 +28,7 @@ from mlflow_carbon.report.blocks import (
 )
 from mlflow_carbon.report.context import NUMBER, UNDECIDED, Context, Group
 from mlflow_carbon.report.parts.coverage import coverages, sentence
-from mlflow_carbon.report.shown import name, shown
+from mlflow_carbon.report.shown import brief, name, shown
 
 TOP = 5
 TREND = 4
@@ -164,7 +164,11 @@ def _trend(c: Context) -> tuple[Figure, ...]:
         for s in State
         if any(b.segments[list(State).index(s)][1] for b in rows)
     }
-    return (Figure("trend", title, charts.bars(rows, legend), f"{title}. {'. '.join(told)}."),)
+    return (
+        Figure(
+            "trend", title, charts.bars(rows, legend, c.t.number), f"{title}. {'. '.join(told)}."
+        ),
+    )
 
 
 def states_chart(c: Context) -> Figure:
@@ -179,7 +183,9 @@ def states_chart(c: Context) -> Figure:
         told.append(f"{word}: {seen or c.t('none')}")
     title = c.t("summary.chart")
     legend = {state.value: c.state(state).word for state in State if c.audit.count(state)}
-    return Figure("states", title, charts.bars(rows, legend), f"{title}. {'. '.join(told)}.")
+    return Figure(
+        "states", title, charts.bars(rows, legend, c.t.number), f"{title}. {'. '.join(told)}."
+    )
 
 
 def _top(c: Context) -> Block:
@@ -194,7 +200,7 @@ def _sentence(c: Context, group: Group) -> Line:
     count = of_subjects(c, group)
     return line(
         c.severity(rule.severity), " ", Strong(f"{rule.title}."), " ", c.state(group.state),
-        f" {count}. {shown(group.findings[0].message, 220) if group.findings else ''}",
+        f" {count}. {shown(brief(group.findings[0].message), 220) if group.findings else ''}",
     )  # fmt: skip
 
 
