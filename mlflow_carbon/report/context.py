@@ -131,6 +131,10 @@ class Context:
         """``3 runs``."""
         return self.t(f"kind.{kind.value}", n)
 
+    def among(self, kind: SubjectKind, n: int) -> str:
+        """``3 runs`` as it stands after *of*."""
+        return self.t(f"among.{kind.value}", n)
+
     def listed(self, names: Iterable[str]) -> str:
         """Names with commas, or the word for none."""
         return ", ".join(names) or self.t("none")

@@ -89,7 +89,12 @@ def test_the_cost_of_measuring_is_summed_over_counted_runs_that_tell_it() -> Non
         facts = {f"metric.{Metric.MEASURING_CPU_S}": cpu_s, "run.duration_s": 100.0}
         return with_facts(run(name, parent, 1), **facts)
 
-    runs = [told("p", "", 0.5), told("a", "p", 0.4), told("b", "", 0.25), with_facts(run("c", "", 1))]
+    runs = [
+        told("p", "", 0.5),
+        told("a", "p", 0.4),
+        told("b", "", 0.25),
+        with_facts(run("c", "", 1)),
+    ]
     assert energy_account(runs, {}).measuring == MeasuringCost(0.75, 200.0, 2)
     assert energy_account([with_facts(run("c", "", 1))], {}).measuring is None
 

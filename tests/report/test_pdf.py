@@ -127,4 +127,4 @@ def test_the_same_audit_gives_the_same_bytes_in_another_process(
 def test_the_attached_json_is_the_audit(written: dict[str, Path]) -> None:
     with pikepdf.open(written["pdf"]) as pdf:
         data = json.loads(pdf.attachments["report.json"].get_file().read_bytes())
-    assert data["states"]["fail"] == 25
+    assert data["states"]["fail"] == 26

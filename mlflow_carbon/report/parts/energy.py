@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from mlflow_carbon.audit.summary import RunEnergyRow
+from mlflow_carbon.evidence.model import SubjectKind
 from mlflow_carbon.report import charts
 from mlflow_carbon.report.blocks import (
     Block,
@@ -67,7 +68,7 @@ def _totals(c: Context) -> Facts:
         (t("energy.modelled"), line(_share(c, account.modelled_j, known))),
         (t("energy.emissions"), line(Strong(c.emissions_range(account.emissions_g)), *_mixed(c))),
         (t("energy.counted"), line(t("energy.counted_value", counted=account.runs_counted, inside=account.runs_inside_counted))),
-        (t("energy.unmeasured"), line(t("energy.unmeasured_value", account.runs_unmeasured, all=t("summary.counted", c.audit.selection.runs_read)))),
+        (t("energy.unmeasured"), line(t("energy.unmeasured_value", account.runs_unmeasured, all=c.among(SubjectKind.RUN, c.audit.selection.runs_read)))),
         (t("energy.failed"), line(t("energy.failed_value", value=c.energy(account.failed_runs_j)))),
         (t("energy.measuring"), line(_measuring(c))),
         (t("energy.factors"), line(c.listed(account.factors))),
@@ -86,7 +87,7 @@ def _measuring(c: Context) -> str:
     )
     return c.t(
         "energy.measuring_value", cpu=c.local(show_duration(cost.cpu_s)), share=share,
-        runs=cost.runs, counted=c.t("summary.counted", account.runs_counted),
+        runs=cost.runs, counted=c.among(SubjectKind.RUN, account.runs_counted),
     )  # fmt: skip
 
 

@@ -206,7 +206,7 @@ def _sentence(c: Context, group: Group) -> Line:
 
 def of_subjects(c: Context, group: Group) -> str:
     """``3 of 12 runs``: never a number without what it is out of."""
-    all_subjects = c.kind(group.summary.rule.scope, group.summary.subjects)
+    all_subjects = c.among(group.summary.rule.scope, group.summary.subjects)
     return c.t("of_kind", n=group.summary.counts[group.state], all=all_subjects)
 
 
@@ -246,7 +246,7 @@ def _gate(c: Context, pack: Pack, gate: Gate) -> str:
     return c.t(
         "summary.gate", pack=pack.id, what=what or c.t("none"),
         severity=c.severity(gate.blocks_at).word.lower(),
-        versions=c.kind(SubjectKind.MODEL_VERSION, c.subjects(SubjectKind.MODEL_VERSION)),
+        versions=c.among(SubjectKind.MODEL_VERSION, c.subjects(SubjectKind.MODEL_VERSION)),
         blocked=len(_held_back(c, pack, gate.blocks_at)),
     )  # fmt: skip
 
@@ -271,7 +271,7 @@ def scope(c: Context) -> tuple[Block, ...]:
     facts = Facts((
         (t("scope.store"), line(Code(name(chosen.store)))),
         (t("scope.experiments"), line(_restricted(c, chosen.experiments))),
-        (t("scope.filter"), line(Code(shown(chosen.filter, 300))) if chosen.filter else line(t("none"))),
+        (t("scope.filter"), line(Code(shown(chosen.filter, 300))) if chosen.filter else line(t("scope.no_filter"))),
         (t("scope.models"), line(_restricted(c, chosen.models))),
         *_asked(c),
         (t("scope.read"), line(t("scope.read_value", read=chosen.runs_read, selected=chosen.runs_selected, failed=failed))),
@@ -316,7 +316,7 @@ def _states(c: Context) -> Table:
     t = c.t
     return Table(
         t("scope.states_caption"),
-        (Column(t("scope.state"), 24), Column(t("scope.means"), 76)),
+        (Column(t("scope.state"), 30), Column(t("scope.means"), 70)),
         tuple(cells(c.state(state), t(f"state_means.{state.value}")) for state in State),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from mlflow_carbon.evidence.model import SubjectKind
 from mlflow_carbon.evidence.sealed import Seal, SealCheck
 from mlflow_carbon.report.blocks import (
     Block,
@@ -32,7 +33,7 @@ def integrity(c: Context) -> tuple[Block, ...]:
     unread = t(
         "integrity.unread_value",
         len(chosen.failed_to_read),
-        all=t("summary.counted", chosen.runs_selected),
+        all=c.among(SubjectKind.RUN, chosen.runs_selected),
     )
     return (
         Paragraph(line(t("integrity.lead")), "lead"),
@@ -47,7 +48,7 @@ def _seals(c: Context) -> tuple[Block, ...]:
     if checks is None:
         return (Paragraph(line(t("integrity.not_checked"))),)
     counts = Counter(check.seal for check in checks)
-    all_runs = t("summary.counted", len(checks))
+    all_runs = c.among(SubjectKind.RUN, len(checks))
     rows = tuple(
         (
             t(f"integrity.{seal.value}"),
@@ -58,7 +59,7 @@ def _seals(c: Context) -> tuple[Block, ...]:
         for seal in Seal
     )
     if left_out := c.audit.energy.rows_left_out:
-        every = t("summary.counted", left_out + len(checks))
+        every = c.among(SubjectKind.RUN, left_out + len(checks))
         rows += (
             (
                 t("integrity.not_compared"),
