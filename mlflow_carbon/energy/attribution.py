@@ -38,6 +38,7 @@ class Attributed:
     def __init__(self, meter: Meter, share: Share, *, modelled: str = "") -> None:
         """Take the meter over; ``modelled`` says why the part is a model and no measurement."""
         self._meter, self._share, self._modelled = meter, share, modelled
+        self._of: MeterInfo | None = None
         self._last: Reading | None = None
         self._own_j = NONE
         self._idle = _IdlePower(meter.info.max_power_w)
@@ -48,8 +49,11 @@ class Attributed:
         info = self._meter.info
         if not self._modelled:
             return info
-        describe = f"{info.describe}; {self._modelled}"
-        return replace(info, method=Method.MODELLED, describe=describe)
+        if info is not self._of:
+            describe = f"{info.describe}; {self._modelled}"
+            self._of = info
+            self._info = replace(info, method=Method.MODELLED, describe=describe)
+        return self._info
 
     def read(self) -> Reading | Gap:
         """The meter's reading, and what of it is ours."""
@@ -63,7 +67,7 @@ class Attributed:
             idle_w = self._idle.after(reading)
             self._own_j += _ours(used_j, idle_w * seconds, share)
         self._last = reading
-        return replace(reading, own_j=self._own_j)
+        return Reading(reading.at_ns, reading.energy_j, self._own_j, reading.power_w)
 
     def close(self) -> None:
         """Close the meter."""

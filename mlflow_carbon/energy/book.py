@@ -11,8 +11,8 @@ import random
 from collections.abc import Sequence
 
 from mlflow_carbon.energy.integrate import Track
-from mlflow_carbon.energy.ledger import RunEnergy
-from mlflow_carbon.energy.meter import Gap, Meter, MeterInfo, Reading, Unmeasured
+from mlflow_carbon.energy.ledger import Progress, RunEnergy
+from mlflow_carbon.energy.meter import Component, Gap, Meter, MeterInfo, Reading, Unmeasured
 from mlflow_carbon.energy.sharing import Ledger
 
 _jitter = random.Random()  # noqa: S311 (no secret)
@@ -21,9 +21,14 @@ _jitter = random.Random()  # noqa: S311 (no secret)
 log = logging.getLogger(__name__)
 
 SLOWEST_S = 5.0
-"""However long a run lasts, its meters are read this often: a process that is killed loses no more."""
+"""However much a reading takes, the meters are read this often: a process that is killed loses no more."""
 _LOSS = 1 / 60
-"""As a run grows older they are read less often, so that at most this part of it is lost then."""
+_SPENT = 1 / 2000
+"""After a run's first minute they are read less often where reading takes more than this part of a core,
+so that at most that other part of the run is lost with its process."""
+
+_MOST_WAITING = 500
+"""Readings wait to be put on the ledger together, at ten times less cost; at most so many."""
 
 EDGE_S, EDGE_PERIOD_S = 0.15, 0.02
 """After a run's start counters are polled this long and this often, to see a tick happen."""
@@ -40,6 +45,15 @@ class Book:
         self._period_s = max(EDGE_PERIOD_S, period_s)
         self._ledger = Ledger()
         self._tracks: dict[str, Track] = {}
+        self._waiting: list[tuple[MeterInfo, Reading | Gap]] = []
+        self._now: dict[str, tuple[MeterInfo, Reading]] = {}
+        """The last reading of each meter, and below the last one that is on the ledger."""
+        self._settled: dict[str, tuple[MeterInfo, Reading]] = {}
+        self._settlements = 0
+        self._told_of: dict[str, tuple[int, RunEnergy]] = {}
+        """The last account of each run, and after how many settlements."""
+        self.reading_cpu_s = 0.0
+        """What reading all meters once takes."""
         self._edge_until_ns = 0
         self._told: set[str] = set()
 
@@ -53,32 +67,49 @@ class Book:
 
     def expect(self, now_ns: int) -> None:
         """Before the readings at a run's start: begin the tracks if no run is open."""
+        self._settle()
         if not len(self):
             self._tracks = {m.info.id: Track(m.info, now_ns) for m in self._meters}
+            self._now, self._settled = {}, {}
         self._edge_until_ns = now_ns + int(EDGE_S * 1e9)
 
     def open(self, run_id: str, at_ns: int, parent_id: str | None = None) -> None:
         """Begin a run, from a moment at or after which all meters were read."""
+        self._settle()
         self._ledger.open(run_id, at_ns, parent_id)
 
     def adopt(self, run_id: str, parent_id: str) -> None:
         """A run turns out to be nested in another."""
+        self._settle()
         self._ledger.adopt(run_id, parent_id)
 
     def take(self, meter: Meter, reading: Reading | Gap) -> None:
-        """Put a reading on the ledger, or note the gap; one log line for each meter in trouble."""
-        track = self._tracks.get(meter.info.id)
-        if track is None:
+        """Take a reading, or note the gap; one log line for each meter in trouble."""
+        info = meter.info
+        if info.id not in self._tracks:
             return
-        track.follow(meter.info)
-        if isinstance(reading, Gap):
-            if meter.info.id not in self._told:
-                self._told.add(meter.info.id)
-                log.warning("energy is not measured at the moment: %s", reading.reason)
-            track.gap(reading)
-        elif (interval := track.add(reading)) is not None:
-            self._ledger.hand_out(track.info, interval)
-            self._ledger.note_power(interval.to_ns)
+        self._waiting.append((info, reading))
+        if isinstance(reading, Reading):
+            self._now[info.id] = (info, reading)
+        if isinstance(reading, Gap) or len(self._waiting) >= _MOST_WAITING:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Put on the ledger what was read since the last time."""
+        waiting, self._waiting = self._waiting, []
+        for info, reading in waiting:
+            track = self._tracks[info.id]
+            track.follow(info)
+            if isinstance(reading, Gap):
+                if info.id not in self._told:
+                    self._told.add(info.id)
+                    log.warning("energy is not measured at the moment: %s", reading.reason)
+                track.gap(reading)
+            elif (interval := track.add(reading)) is not None:
+                self._ledger.hand_out(track.info, interval)
+                self._ledger.note_power(interval.to_ns)
+        self._settled = dict(self._now)
+        self._settlements += 1
 
     def account(self, run_id: str, now_ns: int) -> RunEnergy:
         """The account so far.
@@ -86,7 +117,40 @@ class Book:
         Raises:
             KeyError: the run is not open.
         """
-        return self._ledger.account(run_id, now_ns, self._unmeasured, self._troubles(now_ns))
+        if self._waiting:
+            self._settle()
+        account = self._ledger.account(run_id, now_ns, self._unmeasured, self._troubles(now_ns))
+        self._told_of[run_id] = (self._settlements, account)
+        return account
+
+    def progress(self, run_id: str) -> Progress | None:
+        """What the run used since its last account; ``None`` where only another account can tell.
+
+        It costs a tenth of one. An account is needed when a run began or ended, or a meter was silent, since.
+        """
+        settlements, account = self._told_of.get(run_id, (-1, None))
+        if account is None or settlements != self._settlements:
+            return None
+        part = self._ledger.part_of(run_id)
+        added: dict[Component, list[float]] = {c.component: [0.0] * 6 for c in account.components}
+        last_ns = first_ns = 0
+        for meter_id, (info, now) in self._now.items():
+            before = self._settled.get(meter_id)
+            figures = added.get(info.component)
+            if before is None or before[1] is now or before[0] is not info or figures is None:
+                return None
+            _add(figures, info.sensor_error, (now, before[1]), part)
+            first_ns, last_ns = max(first_ns, before[1].at_ns), max(last_ns, now.at_ns)
+        if (
+            Component.SYSTEM in added or not last_ns
+        ):  # the wall holds the others: an account takes them off
+            return None
+        return Progress(
+            after_s=account.duration_s,
+            duration_s=(last_ns - self._ledger.opened_ns(run_id)) / 1e9,
+            covered_s=(last_ns - first_ns) / 1e9,
+            added_j=added,
+        )
 
     def close(self, run_id: str, now_ns: int) -> RunEnergy:
         """Bridge every track up to now and end the run.
@@ -94,6 +158,7 @@ class Book:
         Raises:
             KeyError: the run is not open.
         """
+        self._settle()
         for track in self._tracks.values():
             if (interval := track.bridge(now_ns, self.pace_s(now_ns))) is not None:
                 self._ledger.hand_out(track.info, interval)
@@ -101,12 +166,13 @@ class Book:
             run_id, now_ns, self._unmeasured, self._troubles(now_ns), last=True
         )
         self._ledger.close(run_id)
+        self._told_of.pop(run_id, None)
         return account
 
     def pace_s(self, now_ns: int) -> float:
-        """Between two readings now: one second, and from the youngest run's second minute on up to five."""
+        """Between two readings now: one second, or up to five for an old run where reading is costly."""
         age_s = (now_ns - self._ledger.youngest_ns) / 1e9
-        return max(self._period_s, min(SLOWEST_S, age_s * _LOSS))
+        return max(self._period_s, min(SLOWEST_S, age_s * _LOSS, self.reading_cpu_s / _SPENT))
 
     def delay_s(self, meters: Sequence[Meter], now_ns: int) -> float:
         """How long to wait before reading these meters again."""
@@ -120,6 +186,7 @@ class Book:
     @property
     def unattributed_j(self) -> dict[str, float]:
         """What no run got, per meter id."""
+        self._settle()
         return dict(self._ledger.unattributed_j)
 
     def _troubles(self, now_ns: int) -> dict[str, tuple[MeterInfo, str]]:
@@ -127,3 +194,20 @@ class Book:
             meter_id: (track.info, track.why_silent(now_ns, self.pace_s(now_ns)))
             for meter_id, track in self._tracks.items()
         }
+
+
+def _add(
+    figures: list[float], error: float, readings: tuple[Reading, Reading], part: float
+) -> None:
+    """Add what was used between two readings: low, mid and high of the run's part, then of the whole."""
+    now, before = readings
+    for place, (late, early) in enumerate(
+        (
+            (now.own_j or now.energy_j, before.own_j or before.energy_j),
+            (now.energy_j, before.energy_j),
+        )
+    ):
+        share, at = (1.0 if place else part), 3 * place
+        figures[at] += (late.low - early.low) * share * (1 - error)
+        figures[at + 1] += (late.mid - early.mid) * share
+        figures[at + 2] += (late.high - early.high) * share * (1 + error)

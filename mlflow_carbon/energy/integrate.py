@@ -198,9 +198,10 @@ class Track:
     def _place_the_first(self, tick: _Tick) -> None:
         """The value before the first change that was seen happen is one beat older than the change."""
         first = self._first
-        seen_happen = tick.moment.to_ns - tick.moment.from_ns <= self._beat.tick_ns // 2
-        if first is None or self._handed is not first or self._tick is not first or not seen_happen:
+        if first is None or self._handed is not first or self._tick is not first:
             return
+        if tick.moment.to_ns - tick.moment.from_ns > self._beat.tick_ns // 2:
+            return  # not seen happen
         bounds = first.moment
         at_ns = min(max(tick.at_ns - self._beat.tick_ns, bounds.from_ns), bounds.to_ns)
         if self._at_ns == first.at_ns:
@@ -227,6 +228,12 @@ class Track:
         energy = grown(tick.energy_j, self._handed.energy_j)
         own = grown(tick.own_j, self._handed.own_j)
         span_s = (tick.at_ns - self._at_ns) / 1e9
+        if self._handed is before and self._at_ns == before.at_ns and not self._broken:
+            # The usual case, which the rest comes down to: nothing was bridged and nothing is missing.
+            blur_j = energy.mid / span_s * tick.moment.blur_ns / 1e9
+            interval = Interval(self._at_ns, tick.at_ns, energy, own, blur_j)
+            self._moved(tick)
+            return interval
         if self._broken:
             interval = self._over_the_break(tick, span_s)
         else:

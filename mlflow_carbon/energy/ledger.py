@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mlflow_carbon.energy.meter import Component, Method, Unmeasured
@@ -33,6 +34,19 @@ class PowerPoint:
 
     at_s: float
     power_w: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a run used since an account of it, all of it measured."""
+
+    after_s: float
+    """The duration of that account, by which it is known."""
+    duration_s: float
+    covered_s: float
+    """Since the last reading that is in the account."""
+    added_j: Mapping[Component, Sequence[float]]
+    """Low, mid and high of the attributed joules, then of the boundary's, sensor errors included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,6 +106,14 @@ class Ledger:
         """When the last of the open runs began; 0 without any."""
         return max((account.opened_ns for account in self._open.values()), default=0)
 
+    def opened_ns(self, run_id: str) -> int:
+        """When the run began.
+
+        Raises:
+            KeyError: the run is not open.
+        """
+        return self._open[run_id].opened_ns
+
     def open(self, run_id: str, at_ns: int, parent_id: str | None = None) -> None:
         """Begin an account."""
         self._open[run_id] = _Account(run_id, None if parent_id == run_id else parent_id, at_ns)
@@ -151,23 +159,40 @@ class Ledger:
         piece: tuple[float, int, float],
     ) -> None:
         part, span_ns, blur_j = piece
-        energy, own = interval.energy_j.scaled(part), interval.own_j.scaled(part)
-        parents = {a.parent_id for a in active}
-        leaves = [a for a in active if a.run_id not in parents]
-        rest_j = energy.mid - (own.mid if leaves else 0.0)
+        energy, own = interval.energy_j, interval.own_j
+        if part < 1:
+            energy, own = energy.scaled(part), own.scaled(part)
+        gets = self._parts_of(active)
+        rest_j = energy.mid - (own.mid if any(gets.values()) else 0.0)
         self.unattributed_j[info.id] = self.unattributed_j.get(info.id, 0.0) + rest_j
-        gets = dict.fromkeys((a.run_id for a in active), 0.0)
-        for leaf in leaves:
-            for account in self._line(leaf, gets):
-                gets[account.run_id] += 1.0 / len(leaves)
         for account in active:
-            share = own.scaled(gets[account.run_id])
+            gotten = gets[account.run_id]
+            share = own if gotten == 1.0 else own.scaled(gotten)
             total = account.sums.setdefault(info.id, _Sum())
-            began_here = part < 1 and gets[account.run_id] < 1
+            began_here = part < 1 and gotten < 1
             edge = blur_j if began_here or not total.readings else 0.0
             total.take(_blurred(share, edge), _blurred(energy, edge), span_ns * interval.measured)
             total.readings += 1
             total.largest_gap_ns = max(total.largest_gap_ns, interval.to_ns - interval.from_ns)
+
+    def part_of(self, run_id: str) -> float:
+        """How much of this process tree's energy the run gets now, 0 to 1.
+
+        Raises:
+            KeyError: the run is not open.
+        """
+        return self._parts_of(list(self._open.values()))[run_id]
+
+    def _parts_of(self, active: list[_Account]) -> dict[str, float]:
+        if len(active) == 1:
+            return {active[0].run_id: 1.0}
+        parents = {a.parent_id for a in active}
+        leaves = [a for a in active if a.run_id not in parents]
+        gets = dict.fromkeys((a.run_id for a in active), 0.0)
+        for leaf in leaves:
+            for account in self._line(leaf, gets):
+                gets[account.run_id] += 1.0 / len(leaves)
+        return gets
 
     def _line(self, leaf: _Account, active: dict[str, float]) -> Iterable[_Account]:
         """The run and its open ancestors, each once even if the parents form a circle."""
@@ -224,6 +249,8 @@ class Ledger:
 
 
 def _blurred(energy: Range, blur_j: float) -> Range:
+    if not blur_j:
+        return energy
     return ordered(max(0.0, energy.low - blur_j), energy.mid, energy.high + blur_j)
 
 

@@ -40,11 +40,13 @@ class Beat:
 
     def of_change(self, read_ns: int, polled_ns: int) -> Moment:
         """When a value was taken that is new since the poll before."""
+        if not self.tick_ns:
+            return Moment(read_ns, read_ns, read_ns)
         earliest = max(polled_ns, read_ns - self.tick_ns)
         if read_ns - earliest <= self.tick_ns // 2:
             earliest, latest = self._learn(earliest, read_ns)
             return Moment((earliest + latest) // 2, earliest, latest)
-        if self._known is None or not self.tick_ns:
+        if self._known is None:
             return Moment((earliest + read_ns) // 2, earliest, read_ns)
         middle = sum(self._known) // 2
         expected = middle + (read_ns - middle) // self.tick_ns * self.tick_ns
@@ -52,7 +54,7 @@ class Beat:
 
     def _learn(self, earliest: int, latest: int) -> tuple[int, int]:
         """Narrow the change down by what the beat says, or begin anew where they contradict."""
-        if self._known is not None and self.tick_ns:
+        if self._known is not None:
             beats = round((earliest - self._known[0]) / self.tick_ns)
             from_ns = max(earliest, self._known[0] + beats * self.tick_ns)
             to_ns = min(latest, self._known[1] + beats * self.tick_ns)

@@ -147,12 +147,21 @@ def state_of_run(run: Any) -> Json:
     }
 
 
-def push(client: Any, run_id: str, record: Record, *, number: int, power_w: float | None) -> None:
-    """Put the figures so far on the run; one ``log_batch``."""
+def push(
+    client: Any,
+    run_id: str,
+    record: Record,
+    known: Mapping[str, str],
+    *,
+    number: int,
+    power_w: float | None,
+) -> None:
+    """Put the figures so far on the run, and the tags that are not ``known`` to be there; one ``log_batch``."""
     metrics = dict(record.metrics)
     if power_w is not None:
         metrics[Metric.POWER_W] = power_w
-    log(client, run_id, metrics, record.tags, step=record.step + number)
+    tags = {name: value for name, value in record.tags.items() if known.get(name) != value}
+    log(client, run_id, metrics, tags, step=record.step + number)
 
 
 def conclude(

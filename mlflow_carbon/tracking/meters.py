@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mlflow_carbon.energy.ledger import RunEnergy
+from mlflow_carbon.energy.ledger import Progress, RunEnergy
 from mlflow_carbon.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,6 +61,10 @@ class Meters:
         with contextlib.suppress(KeyError):
             return self._sampler.close(run_id) if last else self._sampler.account(run_id)
         return None
+
+    def progress(self, run_id: str) -> Progress | None:
+        """What the run used since its last account; ``None`` where another account is needed."""
+        return None if self._sampler is None else self._sampler.progress(run_id)
 
     def after_fork(self) -> None:
         """In a forked child: forget the parent's runs and threads."""

@@ -325,10 +325,13 @@ class Recorder:
         # Before the fact: what is on the run must be known even if we are killed in between.
         with harmless("keep a spool file"):
             session.spool_facts(session.facts(energy), now_s=time.monotonic())
+        client = session.client
         if session.place is not None:
-            several.share(session.client, facts, session.desk, session.place)
+            several.share(client, facts, session.desk, session.place)
             return
-        push(session.client, session.run_id, record, number=number, power_w=power_w)
+        known = session.tags_on_run
+        push(client, session.run_id, record, known, number=number, power_w=power_w)
+        session.tags_on_run = record.tags
 
     # On the sampler's thread, whenever the meters have been read.
 
@@ -357,12 +360,8 @@ class Recorder:
         if session.origin is Origin.ATTACHED and session.idle_s(now_ns) > ATTACHED_IDLE_S:
             self._let_go(session)
             return
-        energy = self._meters.account(session.run_id, last=False)
-        if energy is None:
+        if not session.keep(self._meters, now_ns):
             return
-        if session.origin is Origin.ATTACHED:
-            energy = session.only_worked(energy, now_ns) or energy
-        session.spool_facts(session.facts(energy), now_s=now_s)
         if now_s >= session.due_s:
             session.due_s = now_s + self._settings.publish_period_s
             self._send(session)

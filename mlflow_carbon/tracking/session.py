@@ -11,17 +11,26 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from mlflow_carbon.energy.ledger import RunEnergy
+from mlflow_carbon.energy.ledger import Progress, RunEnergy
 from mlflow_carbon.tracking.delivery import Desk
 from mlflow_carbon.tracking.facts import Base, Exit, Facts, Json, Origin, until
 from mlflow_carbon.tracking.ranks import Place
 from mlflow_carbon.tracking.spool import Spool
-from mlflow_carbon.tracking.spooled import absolute, energy_to_line, facts_to_line, power_end_s
+from mlflow_carbon.tracking.spooled import (
+    absolute,
+    energy_to_line,
+    facts_to_line,
+    power_end_s,
+    progress_to_line,
+)
 
 if TYPE_CHECKING:
     from mlflow_carbon.datasets.examine import Used
+    from mlflow_carbon.tracking.meters import Meters
 
 NS_PER_S = 1e9
+ACCOUNT_S = 30.0
+"""In between only what came to the last account is kept in the spool: a tenth of the work."""
 
 
 def working_folder() -> str:
@@ -59,6 +68,7 @@ class Session:
         """A push of this run is with the sender already."""
         self.pushes = 0
         self.pushed_metrics: Mapping[str, float] = {}
+        self.tags_on_run: Mapping[str, str] = {}
         self.pushed_j = 0.0
         self.pushed_at_s = 0.0
         self.due_s = float("inf")
@@ -69,6 +79,8 @@ class Session:
         self._troubles: list[str] = []
         self._spooled: Facts | None = None
         self._spooled_power_s = -1.0
+        self._account_due_s = 0.0
+        self._spooled_state: tuple[object, ...] = ()
         self._ended = False
         self._lock = threading.RLock()
         self._seen_exception: object = getattr(sys, "last_value", None)
@@ -107,8 +119,10 @@ class Session:
 
     def trouble(self, text: str) -> None:
         """Note what could not be done, once."""
+        if not text:
+            return
         with self._lock:
-            if text and text not in self._troubles:
+            if text not in self._troubles:
                 self._troubles.append(text)
 
     def add_datasets(self, records: Sequence[Json]) -> None:
@@ -151,6 +165,38 @@ class Session:
             else:
                 self.spool.append(facts_to_line(facts, power_after_s=after_s), now_s=now_s)
             self._spooled, self._spooled_power_s = rest, power_end_s(facts.energy)
+            self._account_due_s, self._spooled_state = now_s + ACCOUNT_S, self._state()
+
+    def keep(self, meters: Meters, now_ns: int) -> bool:
+        """Append what the run has used since; false when it is not open any more.
+
+        Raises:
+            OSError: no space, no quota.
+        """
+        now_s, attached = now_ns / NS_PER_S, self.origin is Origin.ATTACHED
+        progress = None
+        short = not attached and now_s < self._account_due_s
+        if short and self._spooled_state == self._state():
+            progress = meters.progress(self.run_id)
+        if progress is not None:
+            self._spool_progress(progress, now_s)
+            return True
+        if (energy := meters.account(self.run_id, last=False)) is None:
+            return False
+        if attached:
+            energy = self.only_worked(energy, now_ns) or energy
+        self.spool_facts(self.facts(energy), now_s=now_s)
+        return True
+
+    def _spool_progress(self, progress: Progress, now_s: float) -> None:
+        with self._lock:
+            if self.spool is not None and not self._ended:
+                self.spool.append(progress_to_line(progress), now_s=now_s)
+
+    def _state(self) -> tuple[object, ...]:
+        """What tells that some fact has changed."""
+        lengths = len(self._datasets), len(self._troubles), self.pushes
+        return (self.client, self.origin, self.unseen_s, self.parent, self.base, *lengths)
 
     def idle_s(self, now_ns: int) -> float:
         """Seconds since the last log call, or since the start."""

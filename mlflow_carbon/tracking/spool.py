@@ -32,6 +32,9 @@ SYNC_PERIOD_S = 7.5
 """At least this between two calls of fdatasync (4 ms each), and at most 10 s: a power cut takes no more."""
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 class BusyError(Exception):
     """Another process measures this run on this host."""
 
@@ -53,7 +56,7 @@ class Spool:
         Raises:
             OSError: no space, no quota.
         """
-        data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        data = _encode(line).encode() + b"\n"
         if (written := os.write(self._descriptor, data)) < len(data):
             # The disk is full: take the torn line back, so that a later one is not lost with it.
             os.ftruncate(self._descriptor, self.size - written)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import PurePath
 
-from mlflow_carbon.energy.ledger import PowerPoint, RunEnergy
+from mlflow_carbon.energy.integrate import ordered
+from mlflow_carbon.energy.ledger import PowerPoint, Progress, RunEnergy
 from mlflow_carbon.errors import DataError
 from mlflow_carbon.redact import redacted
 from mlflow_carbon.tracking.facts import (
@@ -48,8 +49,19 @@ def facts_to_line(facts: Facts, *, power_after_s: float) -> Json:
 
 
 def energy_to_line(energy: RunEnergy, *, power_after_s: float) -> Json:
-    """One line: a later account, everything else as in the line before. Written every second, so short."""
+    """One line: a later account, everything else as in the line before."""
     return {"version": VERSION, "energy": energy_to_json(energy, power_after_s=power_after_s)}
+
+
+def progress_to_line(progress: Progress) -> Json:
+    """One line: what came to the last account. Written after each reading, so short."""
+    later = {
+        "after_s": progress.after_s,
+        "duration_s": progress.duration_s,
+        "covered_s": progress.covered_s,
+        "added_j": {part.value: figures for part, figures in progress.added_j.items()},
+    }
+    return {"version": VERSION, "later": later}
 
 
 def power_end_s(energy: RunEnergy | None) -> float:
@@ -64,8 +76,10 @@ def facts_from_lines(lines: Sequence[Json]) -> Facts:
         DataError: no line can be read, or they are from a version we do not know.
     """
     latest: Facts | None = None
+    later: Json = {}
     power: list[PowerPoint] = []
     for line in lines:
+        later = line.get("later", later)
         if not line.keys() & {"facts", "energy"}:
             continue
         if line.get("version") != VERSION:
@@ -79,7 +93,31 @@ def facts_from_lines(lines: Sequence[Json]) -> Facts:
         raise DataError("the spool file holds no complete line.")
     if latest.energy is None:
         return latest
-    return replace(latest, energy=replace(latest.energy, power=tuple(power)))
+    energy = replace(latest.energy, power=tuple(power))
+    if later.get("after_s") == energy.duration_s:
+        energy = _continued(energy, later)
+    return replace(latest, energy=energy)
+
+
+def _continued(energy: RunEnergy, later: Json) -> RunEnergy:
+    """An account with what came to it after it was made."""
+    try:
+        duration_s, covered_s = float(later["duration_s"]), float(later["covered_s"])
+        whole_s = max(energy.duration_s, duration_s)
+        components = []
+        for part in energy.components:
+            figures = [max(0.0, float(joules)) for joules in later["added_j"][part.component.value]]
+            coverage = (part.coverage * energy.duration_s + covered_s) / whole_s
+            more = replace(
+                part,
+                attributed_j=part.attributed_j + ordered(*figures[:3]),
+                boundary_j=part.boundary_j + ordered(*figures[3:]),
+                coverage=min(1.0, coverage),
+            )
+            components.append(more)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(error) from error
+    return replace(energy, duration_s=whole_s, components=tuple(components))
 
 
 def _later(latest: Facts | None, energy: Json) -> Facts | None:

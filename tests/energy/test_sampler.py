@@ -78,12 +78,17 @@ def test_who_keeps_a_record_is_called_after_the_meters_were_read_and_reads_none_
     assert part.readings == 1  # the first one sets the zero
 
 
-def test_the_meters_of_an_old_run_are_read_less_often_and_of_a_new_one_every_second_again() -> None:
+def test_costly_meters_of_an_old_run_are_read_less_often_and_of_a_new_one_every_second_again() -> (
+    None
+):
     meter = SteadyMeter(1000.0)
     book = Book([meter], (), period_s=1.0)
     book.expect(0)
     book.open("old", 0)
     ages_s = (1, 59, 120, 300, 86_400)
+    book.reading_cpu_s = 0.0005
+    assert [book.delay_s([meter], age_s * 10**9) for age_s in ages_s] == [1, 1, 1, 1, 1]
+    book.reading_cpu_s = 0.1
     assert [book.delay_s([meter], age_s * 10**9) for age_s in ages_s] == [1, 1, 2, 5, 5]
     book.open("new", 86_400 * 10**9)
     assert book.delay_s([meter], 86_401 * 10**9) == 1
@@ -105,6 +110,23 @@ def test_a_driver_call_that_hangs_holds_up_neither_the_run_nor_the_other_meters(
         50.0 * account.duration_s, rel=1e-6
     )
     hanging.release.set()
+    sampler.shutdown()
+
+
+def test_while_a_driver_hangs_the_other_meters_are_read_and_records_kept() -> None:
+    hanging, steady = HangingMeter(), SteadyMeter(50.0)
+    kept = threading.Semaphore(0)
+    sampler = Sampler([hanging, steady], period_s=0.05, after_reading=kept.release)
+    sampler.open("a")
+    assert kept.acquire(timeout=10)
+    hanging.hang.set()
+    assert hanging.inside.wait(10)
+    read_before = steady.readings
+    for _ in range(5):
+        assert kept.acquire(timeout=10)
+    assert steady.readings > read_before
+    hanging.release.set()
+    sampler.close("a")
     sampler.shutdown()
 
 

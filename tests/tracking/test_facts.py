@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_carbon.carbon.intensity import Factor
-from mlflow_carbon.energy.ledger import ComponentEnergy, PowerPoint, RunEnergy
+from mlflow_carbon.energy.ledger import ComponentEnergy, PowerPoint, Progress, RunEnergy
 from mlflow_carbon.energy.meter import Component, Method, Unmeasured
 from mlflow_carbon.errors import DataError, OutputError
 from mlflow_carbon.redact import redacted
@@ -38,6 +38,7 @@ from mlflow_carbon.tracking.spooled import (
     energy_to_line,
     facts_from_lines,
     facts_to_line,
+    progress_to_line,
 )
 from mlflow_carbon.tracking.summary import page
 from mlflow_carbon.units import Range
@@ -163,6 +164,37 @@ def test_a_later_account_alone_is_a_short_line_over_the_facts_before(tmp_path: P
     )
     file.append(energy_to_line(later, power_after_s=10.0), now_s=1.0)
     assert facts_from_lines(file.lines()) == facts(exit=None, energy=later)
+
+
+def progress(after_s: float, joules: float) -> Progress:
+    figures = [joules * 0.5, joules, joules * 2, joules, joules * 2, joules * 3]
+    return Progress(
+        after_s=after_s, duration_s=23.0, covered_s=3.0, added_j={Component.CPU: figures}
+    )
+
+
+def test_what_came_to_the_last_account_is_part_of_what_a_spool_tells(tmp_path: Path) -> None:
+    file = spool.claim(tmp_path, "run")
+    file.append(
+        facts_to_line(facts(exit=None, energy=energy(10.0, 20.0)), power_after_s=-1.0), now_s=0.0
+    )
+    for joules in (10.0, 20.0, 30.0):
+        file.append(progress_to_line(progress(20.0, joules)), now_s=1.0)
+    told = facts_from_lines(file.lines()).energy
+    before = energy(10.0, 20.0)
+    assert told is not None
+    assert told.duration_s == 23.0
+    assert told.attributed_j is not None
+    assert before.attributed_j is not None
+    assert told.attributed_j == before.attributed_j + Range(15.0, 30.0, 60.0)
+    assert told.coverage == pytest.approx((before.coverage * 20.0 + 3.0) / 23.0)
+
+
+def test_what_came_to_an_account_that_is_not_the_last_counts_for_nothing(tmp_path: Path) -> None:
+    file = spool.claim(tmp_path, "run")
+    file.append(facts_to_line(facts(exit=None), power_after_s=-1.0), now_s=0.0)
+    file.append(progress_to_line(progress(1.0, 10.0)), now_s=1.0)
+    assert facts_from_lines(file.lines()) == facts(exit=None)
 
 
 def test_a_torn_last_line_does_not_take_the_others_with_it(tmp_path: Path) -> None:
