@@ -1,6 +1,6 @@
 # `make demo` shows the whole product; `make test` passes the tests. Both set up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help setup pango compiler browser demo test test-mlflow test-frameworks test-spark check format examples fuzz bench bench-audit wheel wheel-check clean
+.PHONY: help setup pango compiler browser demo test test-mlflow test-frameworks test-spark check format examples fuzz bench bench-audit bench-energy bench-tracking wheel wheel-check clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -57,6 +57,13 @@ fuzz: $(READY) ## Fuzz the policy loader and the expressions with atheris (FUZZ_
 
 bench: $(READY) ## Run the benchmarks (minutes)
 	for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+bench-energy: $(READY) compiler ## Error and cost beside CodeCarbon, Zeus and others; writes docs/benchmarks/energy.md (forty minutes)
+	$(BIN)/python tests/benchmarks/bench_energy.py
+
+bench-tracking: $(READY) ## What recording adds to MLflow; writes docs/benchmarks/tracking.md (twenty minutes)
+	$(BIN)/python tests/benchmarks/bench_import.py
+	$(BIN)/python tests/benchmarks/bench_tracking.py
 
 bench-audit: $(READY) ## Audits of 1 k, 100 k and 1 M runs beside search_runs (an hour, 12 GB)
 	$(BIN)/python tests/benchmarks/bench_audit.py --runs 1000,100000,1000000 --postgresql

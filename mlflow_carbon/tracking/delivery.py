@@ -5,81 +5,24 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mlflow_carbon import schema
-from mlflow_carbon.carbon.intensity import Factor, factor_for
-from mlflow_carbon.carbon.live import LiveIntensity, live_intensity
-from mlflow_carbon.carbon.own import own_factors
-from mlflow_carbon.carbon.region import Region, find_region
 from mlflow_carbon.schema import Artifact, Metric, Param, Tag, signature_path
-from mlflow_carbon.settings import OF_THE_RECORD, Settings, checked
+from mlflow_carbon.settings import Settings
+from mlflow_carbon.tracking.desk import MS_PER_S, Desk
 from mlflow_carbon.tracking.edge import harmless
 from mlflow_carbon.tracking.facts import Base, Facts, Json, Origin
 from mlflow_carbon.tracking.provenance import provenance
 from mlflow_carbon.tracking.ranks import is_launcher
-from mlflow_carbon.tracking.record import Record, build
-from mlflow_carbon.tracking.sealing import Seal, energy_hours, seal, with_provenance
+from mlflow_carbon.tracking.record import Record
+from mlflow_carbon.tracking.sealing import Seal, seal, with_provenance
 from mlflow_carbon.tracking.signature import signed
 from mlflow_carbon.tracking.spool import Spool
 from mlflow_carbon.tracking.spooled import sealed_line
 from mlflow_carbon.tracking.summary import page
-
-MS_PER_S = 1000.0
-
-
-@dataclass
-class Desk:
-    """What all pushes of a process share: the settings and, looked up once, the factor."""
-
-    settings: Settings
-
-    def as_declared(self, facts: Facts) -> Desk:
-        """A desk for a record of another process, with what was set there."""
-        chosen: dict[str, Any] = dict.fromkeys(OF_THE_RECORD)
-        chosen.update(checked(facts.declared))
-        return Desk(replace(self.settings, **chosen))
-
-    @cached_property
-    def declared(self) -> dict[str, str | float]:
-        """What is set of the settings that are told on the run, as it can be kept in a file."""
-        values = {name: getattr(self.settings, name) for name in OF_THE_RECORD}
-        return {
-            name: str(value) if isinstance(value, Path) else value
-            for name, value in values.items()
-            if value is not None
-        }
-
-    @cached_property
-    def factor(self) -> Factor:
-        """Of the place this process runs in, for a year."""
-        return factor_for(self._region, own_factors(self.settings))
-
-    def factor_of(self, facts: Facts) -> Factor:
-        """Of the hours the run used its energy in, where that is asked for and known; else the year's."""
-        live = self._live
-        if live is None or facts.energy is None:
-            return self.factor
-        hours = energy_hours(facts.energy, facts.opened_at)
-        now = datetime.now(timezone.utc)
-        found = live if isinstance(live, str) else live.factor(self._region, hours, now)
-        return replace(self.factor, not_live=found) if isinstance(found, str) else found
-
-    @cached_property
-    def _region(self) -> Region:
-        return find_region(self.settings)
-
-    @cached_property
-    def _live(self) -> LiveIntensity | str | None:
-        return live_intensity(self.settings, self._region)
-
-    def record(self, facts: Facts) -> Record:
-        """What to write on the run now; of a job on several hosts, this host's part."""
-        return build(facts, facts.base or Base(), self.factor_of(facts), self.settings)
 
 
 def read_base(client: Any, run_id: str, origin: Origin, opened_at: datetime) -> Base:

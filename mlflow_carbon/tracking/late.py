@@ -12,7 +12,7 @@ from typing import Any
 
 from mlflow_carbon.redact import redacted
 from mlflow_carbon.tracking import spool as spools
-from mlflow_carbon.tracking.delivery import Desk
+from mlflow_carbon.tracking.desk import Desk
 from mlflow_carbon.tracking.edge import harmless
 from mlflow_carbon.tracking.session import working_folder
 from mlflow_carbon.tracking.spooled import absolute, facts_from_lines

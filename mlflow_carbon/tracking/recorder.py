@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
 from mlflow_carbon import settings as settings_module
 from mlflow_carbon.energy.ledger import RunEnergy
 from mlflow_carbon.settings import Settings
-from mlflow_carbon.tracking import several
 from mlflow_carbon.tracking import spool as spools
-from mlflow_carbon.tracking.delivery import MS_PER_S, Desk, conclude, push, read_base
+from mlflow_carbon.tracking.desk import MS_PER_S, Desk
 from mlflow_carbon.tracking.edge import harmless
 from mlflow_carbon.tracking.facts import Exit, Facts, Origin
 from mlflow_carbon.tracking.late import Late, deliver_left
@@ -56,6 +55,7 @@ class Recorder:
         self._creating = threading.local()
         self._lock = threading.RLock()
         self._sender: Sender | None = None
+        self._loaded = False
         self._late = Late()
         self._exit_registered = False
         itself = weakref.ref(self)
@@ -284,59 +284,31 @@ class Recorder:
             if job is not None:
                 job.wait(max(0.0, until_s - time.monotonic()))
 
-    # On the sender's thread.
-
-    def _with_base(self, session: Session, facts: Facts) -> Facts:
-        if session.base is None:
-            run_id, client = session.run_id, session.client
-            session.base = read_base(client, run_id, session.origin, session.opened_at)
-            if session.place is not None:
-                session.base = several.own_base(client, run_id, session.base, session.place)
-        return replace(facts, base=session.base)
+    # On the sender's thread, where what it takes to write a record is loaded.
 
     def _conclude(self, session: Session, facts: Facts) -> None:
+        from mlflow_carbon.tracking.sending import conclude
+
         try:
-            full = self._with_base(session, facts)
-            now_s = time.monotonic()
-            if session.place is not None:
-                several.conclude(session.client, full, session.desk, session.spool, session.place)
-                return
-            conclude(
-                session.client,
-                full,
-                session.desk,
-                session.spool,
-                number=session.pushes,
-                now_s=now_s,
-            )
+            conclude(session, facts)
         finally:
             session.abandon()
 
     def _push(self, session: Session) -> None:
+        from mlflow_carbon.tracking.sending import publish
+
         session.push_waits = False
         energy = self._account(session, last=False)
-        if energy is None or self._sessions.get(session.run_id) is not session:
-            return  # ended meanwhile
-        facts = self._with_base(session, session.facts(energy))
-        record = session.desk.record(facts)
-        power_w = session.power_since_last_push(energy)
-        number = session.pushes
-        session.pushed(energy, record.metrics)
-        # Before the fact: what is on the run must be known even if we are killed in between.
-        with harmless("keep a spool file"):
-            session.spool_facts(session.facts(energy), now_s=time.monotonic())
-        client = session.client
-        if session.place is not None:
-            several.share(client, facts, session.desk, session.place)
-            return
-        known = session.tags_on_run
-        push(client, session.run_id, record, known, number=number, power_w=power_w)
-        session.tags_on_run = record.tags
+        if energy is not None and self._sessions.get(session.run_id) is session:
+            publish(session, energy)
 
     # On the sampler's thread, whenever the meters have been read.
 
     def _tick(self) -> None:
         now_ns = time.monotonic_ns()
+        if not self._loaded and self._sender is not None:
+            self._loaded = True  # a second into the first run: so that its end need not wait for it
+            self._sender.submit(_load)
         for session in list(self._sessions.values()):
             if session.leads:
                 with harmless("keep a spool file") as attempt:
@@ -386,6 +358,10 @@ class Recorder:
             known = self._sessions.pop(session.run_id, None)
         if known is not None:
             self._finish(session, Exit.PROCESS_EXIT, worked_only=True)
+
+
+def _load() -> None:
+    importlib.import_module("mlflow_carbon.tracking.sending")
 
 
 def _now() -> datetime:

@@ -21,7 +21,8 @@ from mlflow_carbon.redact import HIDDEN, redacted
 from mlflow_carbon.schema import Metric
 from mlflow_carbon.settings import Settings
 from mlflow_carbon.tracking import several
-from mlflow_carbon.tracking.delivery import Desk, conclude, deliver, read_base
+from mlflow_carbon.tracking.delivery import conclude, deliver, read_base
+from mlflow_carbon.tracking.desk import Desk
 from mlflow_carbon.tracking.facts import Base, Exit, Facts, Json, Origin
 from mlflow_carbon.tracking.ranks import Place
 from mlflow_carbon.tracking.record import ADDED_UP, Record

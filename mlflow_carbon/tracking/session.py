@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon.energy.ledger import Progress, RunEnergy
-from mlflow_carbon.tracking.delivery import Desk
+from mlflow_carbon.tracking.desk import Desk
 from mlflow_carbon.tracking.facts import Base, Exit, Facts, Json, Origin, until
 from mlflow_carbon.tracking.ranks import Place
 from mlflow_carbon.tracking.spool import Spool

@@ -10,7 +10,8 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 
-from mlflow_carbon.tracking.delivery import Desk, deliver, last_step, log, read_base, sealed
+from mlflow_carbon.tracking.delivery import deliver, last_step, log, read_base, sealed
+from mlflow_carbon.tracking.desk import Desk
 from mlflow_carbon.tracking.facts import Base, Facts, Origin
 from mlflow_carbon.tracking.nodes import EARLIER, earlier, part_of, parts_on, tag_of, together
 from mlflow_carbon.tracking.ranks import Place

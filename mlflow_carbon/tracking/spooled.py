@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from mlflow_carbon.energy.integrate import ordered
 from mlflow_carbon.energy.ledger import PowerPoint, Progress, RunEnergy
@@ -20,9 +21,10 @@ from mlflow_carbon.tracking.facts import (
     energy_from_json,
     energy_to_json,
 )
-from mlflow_carbon.tracking.provenance import Attachment
 from mlflow_carbon.tracking.ranks import Place
-from mlflow_carbon.tracking.sealing import Seal
+
+if TYPE_CHECKING:
+    from mlflow_carbon.tracking.sealing import Seal
 
 VERSION = 1
 
@@ -178,6 +180,9 @@ def seal_of(sealed: Json) -> Seal:
     Raises:
         KeyError, TypeError: the line is damaged.
     """
+    from mlflow_carbon.tracking.provenance import Attachment
+    from mlflow_carbon.tracking.sealing import Seal
+
     attached = sealed.get("provenance")
     return Seal(
         path=str(sealed["path"]),

@@ -1,17 +1,15 @@
 """Error against the truth and cost, ours beside the peers', in one run: writes docs/benchmarks/energy.md.
 
 Peers are installed into an environment of their own below the temporary folder. Needs gcc and, for the
-processor part, root (a private mount in place of /sys/class/powercap). Takes about ten minutes,
+processor part, root (a private mount in place of /sys/class/powercap). Takes about forty minutes,
 most of them asleep. Parts: gpu_windows, gpu_faults, cpu_windows, costs, ranks, killed, soak (default: all).
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 import os
-import platform
 import signal
 import statistics
 import subprocess
@@ -28,22 +26,24 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.benchmarks.energy_promises import killed, ranks, soak  # noqa: E402
+from tests.benchmarks.pages import write_page  # noqa: E402
 from tests.fakes.gpus import Gpu, build, write_scenario  # noqa: E402
 from tests.fakes.powercap import Powercap  # noqa: E402
 
 RUNNER = Path(__file__).with_name("energy_tools.py")
-# Eco2AI 0.3.12 imports pkg_resources, which setuptools dropped.
+# Eco2AI 0.3.12 as it installs by itself fails at once: it imports pkg_resources, which setuptools dropped,
+# and puts text into columns of numbers, which pandas 3 refuses. So it gets what it was written for.
 PEERS = (
     "codecarbon==3.3.2",
     "zeus==0.16.0",
     "carbontracker==2.4.7",
     "eco2ai==0.3.12",
     "setuptools<81",
+    "pandas<3",
 )
 TOOLS = ("mlflow-carbon", "codecarbon", "zeus", "carbontracker", "eco2ai", "mlflow")
-SHORT = [0.05] * 4 + [0.25] * 4 + [1.0] * 4 + [5.0] * 3
+SHORT = [0.05] * 6 + [0.25] * 6 + [1.0] * 16 + [5.0] * 6
 LONG = [33.0]
-TEMPLATE = Path(__file__).with_name("energy_page.md").read_text(encoding="utf-8")
 LATER = {"warm": "mlflow", "settle": 305, "seconds": 60.0, "times": 1, "patience_s": 480}
 UUIDS = [f"GPU-{n}0000000-0000-0000-0000-00000000000{n}" for n in range(4)]
 
@@ -325,26 +325,14 @@ def main() -> None:
     wanted = [part for part in PARTS if part.__name__ in sys.argv[1:]] or PARTS
     with tempfile.TemporaryDirectory() as name:
         bench = Bench(Path(name))
-        # Side by side: the tools sleep nearly all the time, and CPU seconds are each process' own.
-        with ThreadPoolExecutor(len(wanted)) as pool:
-            tables = dict(zip(wanted, pool.map(lambda part: part(bench), wanted), strict=True))
-    target = ROOT / "docs/benchmarks/energy.md"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    old = target.read_text(encoding="utf-8") if target.exists() else ""
-    text = TEMPLATE.replace("@versions@", ", ".join(p.replace("==", " ") for p in PEERS))
-    text = text.replace("@python@", platform.python_version())
-    text = text.replace("@cpus@", str(os.cpu_count()))
-    when = f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC"
-    for part in PARTS:
-        name = part.__name__
-        if part in tables:
-            note = f"Measured {when}, load average of the last 15 minutes {os.getloadavg()[2]:.1f}."
-            table = "\n".join([note, "", *tables[part]])
-        else:  # as it was
-            table = old.partition(f"<!-- {name} -->\n")[2].partition("\n<!-- end -->")[0]
-        text = text.replace(f"@{name}@", f"<!-- {name} -->\n{table}\n<!-- end -->")
-    target.write_text(text, encoding="utf-8")
-    print(text)
+        # Side by side where tools sleep nearly all the time, but what load would change comes alone and first.
+        tables = {part: part(bench) for part in (costs, gpu_windows) if part in wanted}
+        others = [part for part in wanted if part not in tables]
+        with ThreadPoolExecutor(max(1, len(others))) as pool:
+            tables |= dict(zip(others, pool.map(lambda part: part(bench), others), strict=True))
+    peers = ", ".join(p.replace("==", " ") for p in PEERS)
+    measured = {part.__name__: table for part, table in tables.items()}
+    print(write_page("energy", [part.__name__ for part in PARTS], measured, versions=peers))
 
 
 if __name__ == "__main__":

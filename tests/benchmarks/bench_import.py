@@ -1,4 +1,5 @@
 """What the plugin adds to ``import mlflow``: alternating processes, armed and switched off, CPU seconds.
+Writes its part of docs/benchmarks/tracking.md.
 
 Run it: ``python tests/benchmarks/bench_import.py [rounds]``. The cost of the import itself varies by
 more than the plugin's, so the plugin's own part is timed inside the process as well: loading the entry
@@ -9,11 +10,15 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.benchmarks.pages import write_page
 
 WHOLE = """
 import json, resource
@@ -50,14 +55,18 @@ def main() -> None:
         for enabled, figures in (("true", armed), ("false", off))[:: 1 if turn % 2 else -1]:
             figures.append(cpu_s(WHOLE, enabled))
         part.append(cpu_s(PART, "true"))
-    print(f"{platform.python_version()}, MLflow {version('mlflow')}, {rounds} rounds, medians")
-    print(f"import mlflow, switched off      {statistics.median(off):7.3f} s CPU")
-    print(f"import mlflow, plugin armed      {statistics.median(armed):7.3f} s CPU")
-    print(
-        f"difference                       {(statistics.median(armed) - statistics.median(off)) * 1e3:7.1f} ms"
-    )
-    print(f"spread of the same (off)         {(max(off) - min(off)) * 1e3:7.1f} ms")
-    print(f"the plugin's module and arming   {statistics.median(part) * 1e3:7.2f} ms")
+    table = [
+        f"MLflow {version('mlflow')}, medians of {rounds} rounds.",
+        "",
+        "| | CPU |",
+        "|---|---|",
+        f"| `import mlflow`, switched off | {statistics.median(off):.3f} s |",
+        f"| `import mlflow`, plugin armed | {statistics.median(armed):.3f} s |",
+        f"| spread of the same thing measured again (switched off) | {(max(off) - min(off)) * 1e3:.0f} ms |",
+        f"| the plugin's module and the arming alone (target 5 ms) | {statistics.median(part) * 1e3:.2f} ms |",
+    ]
+    write_page("tracking", ("import", "runs"), {"import": table})
+    print("\n".join(table))
 
 
 if __name__ == "__main__":

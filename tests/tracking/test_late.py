@@ -17,7 +17,7 @@ import mlflow_carbon
 from mlflow_carbon.schema import Metric, Param, Tag
 from mlflow_carbon.settings import Settings
 from mlflow_carbon.tracking import spool as spools
-from mlflow_carbon.tracking.delivery import Desk
+from mlflow_carbon.tracking.desk import Desk
 from mlflow_carbon.tracking.late import AGAIN_S, FIRST_S, MOST, Late
 from tests.tracking.conftest import Finished, burn, our_tags, ours
 from tests.tracking.test_processes import BURN, command, runs, spooled
