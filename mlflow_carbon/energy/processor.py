@@ -144,9 +144,20 @@ def _usable_cpus(root: Path, host_cpus: int) -> float:
 
 
 def _cgroup_quota(root: Path) -> float | None:
-    """CPUs allowed by the container (cgroup v2), if limited."""
+    """CPUs allowed by the container, if limited: cgroup v2, else v1."""
+    group = root / "sys/fs/cgroup"
+    told = _text(group / "cpu.max") or " ".join(
+        _text(group / "cpu" / name) for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+    )
     try:
-        limit, period = (root / "sys/fs/cgroup/cpu.max").read_text().split()
-        return None if limit == "max" else int(limit) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):
+        limit, period = map(int, told.split())
+    except ValueError:  # "max", or nothing is told
         return None
+    return limit / period if limit > 0 and period > 0 else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

@@ -124,8 +124,9 @@ class Eco2AI:
 
     def stop(self, name: str) -> dict[str, Any]:
         tracker = self.trackers.pop(name)
-        tracker._func_for_sched()
-        return {"joules": tracker._gpu.calculate_consumption() * J_PER_KWH, "label": ""}
+        gpu = tracker._gpu
+        tracker.stop()
+        return {"joules": gpu._consumption * J_PER_KWH, "label": ""}
 
 
 class MlflowMetrics:

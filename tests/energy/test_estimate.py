@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -109,3 +110,38 @@ def test_an_unknown_processor_gets_the_spread_of_all_known_ones(tmp_path: Path) 
     chip = processor_of(tmp_path, "model name\t: Frobnicator 9000\n")
     assert "all known" in chip.basis
     assert chip.full_w[2] > 4 * chip.full_w[0]
+
+
+@pytest.mark.parametrize(
+    ("files", "cpus"),
+    [
+        ({"cpu.max": "50000 100000\n"}, 0.5),
+        ({"cpu/cpu.cfs_quota_us": "25000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.25),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu.max": "what\n"}, None),
+    ],
+)
+def test_a_container_has_the_cpus_of_its_quota(
+    tmp_path: Path, files: dict[str, str], cpus: float | None
+) -> None:
+    for name, text in files.items():
+        file = tmp_path / "sys/fs/cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert processor_of(tmp_path, "model name\t: any\n").cpus == (cpus or free)
+
+
+def test_a_child_that_comes_later_is_part_of_the_tree_with_all_its_time() -> None:
+    tree = ProcessTree()
+    before_s = tree.cpu_s()
+    child = subprocess.Popen(
+        [sys.executable, "-S", "-c", "import time\nwhile time.process_time() < 0.3: pass\ninput()"],
+        stdin=subprocess.PIPE,
+    )
+    try:
+        while child.pid not in tree.members() or tree.cpu_s() - before_s < 0.25:
+            time.sleep(0.05)
+    finally:
+        child.communicate(b"\n", timeout=60)
