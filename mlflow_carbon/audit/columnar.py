@@ -64,11 +64,11 @@ def suits(store: Store, request: AuditRequest) -> TypeGuard[TableStore]:
         StoreError: it was asked for and cannot be.
     """
     query = request.query
-    possible = isinstance(store, TableStore) and not (query.models and not query.narrows_runs)
+    possible = isinstance(store, TableStore) and not query.models_only
     if request.engine == "columns" and not possible:
         raise StoreError(
-            f"{store.shown}: --engine columns reads a SQLite or PostgreSQL database or a snapshot, without "
-            "--model alone. Leave --engine out: the plain engine gives the same answers."
+            f"{store.shown}: --engine columns reads a SQLite or PostgreSQL database, a server or a snapshot, "
+            "without --model alone. Leave --engine out: the plain engine gives the same answers."
         )
     if request.engine == "auto" and isinstance(store, TableStore) and possible:
         return request.digests_file is not None or _count(request, store) >= MANY_RUNS

@@ -24,7 +24,7 @@ from mlflow_carbon.audit.select import (
 from mlflow_carbon.audit.summary import Audit, Selection
 from mlflow_carbon.audit.waivers import without_effect
 from mlflow_carbon.evidence.model import Evidence
-from mlflow_carbon.evidence.query import Store
+from mlflow_carbon.evidence.query import Remote, Store
 from mlflow_carbon.evidence.relational import TableStore
 from mlflow_carbon.evidence.store import has_ended, open_store, with_other_digests
 from mlflow_carbon.evidence.trees import moment_of
@@ -45,7 +45,9 @@ def run_audit(
     Raises:
         StoreError: the store cannot be read, or nothing in it has been selected or has ended.
     """
-    store = open_store(request.store, through_mlflow=request.engine == "plain")
+    store = open_store(
+        request.store, through_mlflow=request.engine == "plain", deadline_s=request.deadline_s
+    )
     try:
         audit = _audit(request, store, as_of, progress)
         return replace(audit, power=power_curves(audit.energy.rows, store.series))
@@ -55,6 +57,11 @@ def run_audit(
 
 
 def _audit(request: AuditRequest, store: Store, as_of: datetime, progress: Progress) -> Audit:
+    if isinstance(store, Remote) and not request.query.models_only:
+        with store.fetched(
+            request.query, lambda count: progress("Fetching runs", count, None)
+        ) as fetched:
+            return _audit(request, fetched, as_of, progress)
     if columnar.suits(store, request):
         audit = columnar.audit_in_columns(request, store, as_of, progress)
         if audit is not None:
@@ -102,9 +109,8 @@ def _run_by_run(request: AuditRequest, store: Store, as_of: datetime, progress: 
 def _read(store: Store, request: AuditRequest, as_of: datetime, progress: Progress) -> _Read:
     """What was there as of the moment: later runs and versions are left out, as if not yet made."""
     query = request.query
-    models_only = bool(query.models) and not query.narrows_runs
     runs: dict[str, Evidence] = {}
-    for run in () if models_only else store.runs(query):
+    for run in () if query.models_only else store.runs(query):
         if begun(run, "run.start_time", as_of):
             runs[run.subject.key] = run
         if len(runs) % 100 == 0:
@@ -112,7 +118,7 @@ def _read(store: Store, request: AuditRequest, as_of: datetime, progress: Progre
     progress("Reading runs", len(runs), len(runs))
     only = runs if query.narrows_runs and not query.models else None
     registered = read_registered(store, request, only, as_of, progress)
-    if models_only:
+    if query.models_only:
         for version in registered.versions:
             behind = version.members["lineage"]
             runs.update(

@@ -10,7 +10,7 @@ from pathlib import Path
 from mlflow_carbon.errors import StoreError
 from mlflow_carbon.evidence.model import Attestation, Evidence, SubjectKind
 from mlflow_carbon.evidence.pairs import pair_evidence
-from mlflow_carbon.evidence.query import Query, RegisteredModel, Store
+from mlflow_carbon.evidence.query import DEADLINE_S, Query, RegisteredModel, Store
 from mlflow_carbon.evidence.sealed import SealCheck
 from mlflow_carbon.evidence.trees import moment_of
 from mlflow_carbon.policy.about import pack_evidence
@@ -45,6 +45,8 @@ class AuditRequest:
     """Compares a run with its seal (``evidence.seal.Seals.check``); ``None``: the facts ``seal.*`` stay unknown."""
     attestations: Mapping[str, tuple[Attestation, ...]] = field(default_factory=dict)
     """Read from files, by ``evidence.attestation.binding`` of the version each is about."""
+    deadline_s: float = DEADLINE_S
+    """What a server may take for all it is asked."""
     listed_findings: int = 2_000
     """How many findings on runs and datasets an audit in columns lists one by one, the worst first."""
 

@@ -95,6 +95,7 @@ def _end_of(
 @click.option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="columns: straight from the database, for very many runs; plain: through MLflow. The answers are the same.")  # fmt: skip
 @click.option("--memory", type=click.IntRange(min=128), default=1024, show_default=True, metavar="MB", help="What the columns may take before they go to disk.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(min=0), default=0, help="Threads; default: one for each processor.")  # fmt: skip
+@click.option("--deadline", type=click.FloatRange(min=1), default=3600, show_default=True, metavar="SECONDS", help="What a server may take for all it is asked.")  # fmt: skip
 @click.option("--all-findings", "findings_file", type=click.Path(path_type=Path, dir_okay=False), help="Write every answer of an audit in columns to this Parquet file too.")  # fmt: skip
 @click.option("--incremental", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER", help="Keep the audit there; while nothing is written to the store, the next one uses it. Tells which runs were edited since.")  # fmt: skip
 @pdf_signing
@@ -136,6 +137,7 @@ def command(
         engine=str(rest["engine"]),
         memory_mb=int(str(rest["memory"])),
         jobs=int(str(rest["jobs"])),
+        deadline_s=float(str(rest["deadline"])),
         findings_file=findings_file if isinstance(findings_file, Path) else None,
         attestations=attestations(_paths(rest["attested"])),
         seals=seal_check(store, ledger) if rest["with_seals"] or ledger else None,

@@ -1,11 +1,13 @@
-"""A store read through MLflow's own client: servers, and every database MLflow knows."""
+"""A store read through MLflow's own client: every store MLflow knows."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import mlflow
 import requests
 from mlflow import MlflowClient
 from mlflow.environment_variables import (
@@ -18,31 +20,51 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mlflow_carbon.errors import StoreError
 from mlflow_carbon.evidence import lineage
-from mlflow_carbon.evidence.address import redacted, without_secrets
+from mlflow_carbon.evidence.address import redacted, scheme_of, without_secrets
 from mlflow_carbon.evidence.facts import run_evidence
 from mlflow_carbon.evidence.filters import in_mlflow_syntax
 from mlflow_carbon.evidence.model import Evidence
-from mlflow_carbon.evidence.query import Query, RegisteredModel
+from mlflow_carbon.evidence.query import DEADLINE_S, Query, RegisteredModel
 from mlflow_carbon.evidence.relational import chosen_experiments
 from mlflow_carbon.schema import AuditTag
 
 _PAGE = 1_000
+_UNAUTHORIZED = 401
+_STATUS = re.compile(r"failed with error code (\d{3})|too many (\d{3}) error responses")
+_WEB_PAGE = re.compile(r"<html|<!doctype html", re.IGNORECASE)
 
 
-def open_client(uri: str) -> ClientStore:
-    """The store behind an address; waits some seconds at most for a server that does not answer.
+def open_client(uri: str, *, pages: bool = True, deadline_s: float = DEADLINE_S) -> ClientStore:
+    """The store behind an address; waits a minute or two at most for a server that does not answer.
+
+    ``pages``: ask a server for several pages at once. ``deadline_s``: how long it may take for all.
 
     Raises:
         StoreError: it cannot be reached or read.
     """
-    # MLflow's own patience (7 retries of 120 s) is for training, where nobody waits.
-    if not MLFLOW_HTTP_REQUEST_MAX_RETRIES.defined:
-        MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(2)
-    if not MLFLOW_HTTP_REQUEST_TIMEOUT.defined:
-        MLFLOW_HTTP_REQUEST_TIMEOUT.set(30)
-    with _told(uri):
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        client.search_experiments(max_results=1)  # a server of another kind shows itself here
+    # MLflow's own patience (7 retries of 120 s) is for training, where nobody waits. A server that
+    # has answered once may be busy for a while: then retries back off for half a minute.
+    patience = [
+        (setting, first, later)
+        for setting, first, later in (
+            (MLFLOW_HTTP_REQUEST_MAX_RETRIES, 2, 4),
+            (MLFLOW_HTTP_REQUEST_TIMEOUT, 30, 120),
+        )
+        if not setting.defined
+    ]
+    for setting, first, _ in patience:
+        setting.set(first)
+    try:
+        with _told(uri):
+            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            client.search_experiments(max_results=1)  # a server of another kind shows itself here
+    finally:
+        for setting, _, later in patience:
+            setting.set(later)
+    if pages and scheme_of(uri) in ("http", "https"):
+        from mlflow_carbon.evidence.server import Server
+
+        return Server(uri, client, deadline_s)
     return ClientStore(uri, client)
 
 
@@ -56,10 +78,37 @@ def hide_progress_bars() -> None:
 def _told(uri: str) -> Iterator[None]:
     try:
         yield
-    except (MlflowException, requests.RequestException, SQLAlchemyError, OSError) as error:
-        said = getattr(error, "message", None) or str(error)
-        reason = without_secrets(uri, " ".join(str(said).split()))[:500]
-        raise StoreError(f"{redacted(uri)}: cannot be read: {reason}") from error
+    except (
+        MlflowException,
+        requests.RequestException,
+        SQLAlchemyError,
+        OSError,
+        ValueError,
+    ) as error:
+        said = " ".join(str(getattr(error, "message", None) or error).split())
+        reason = _in_words(said) or f"cannot be read: {without_secrets(uri, said)[:500]}"
+        raise StoreError(f"{redacted(uri)}: {reason}") from error
+
+
+def _in_words(said: str) -> str:
+    """What a server means that did not answer as MLflow does; empty: what it said is clear enough."""
+    found = _STATUS.search(said)
+    status = int(found[1] or found[2]) if found else 0
+    if status == _UNAUTHORIZED:
+        return (
+            "asks who you are (HTTP 401). Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+            "MLFLOW_TRACKING_TOKEN, for somebody who may read."
+        )
+    if _WEB_PAGE.search(said):
+        return (
+            "answers with a web page and not as an MLflow server. Check the address; a login page or "
+            "a proxy may stand in front of it."
+        )
+    if found and found[2]:
+        return (
+            f"still answered HTTP {status} after all retries. Nothing was audited. Try again later."
+        )
+    return ""
 
 
 class ClientStore:
@@ -71,13 +120,29 @@ class ClientStore:
         self._uri = uri
         self._client = client
 
+    def _told(self) -> AbstractContextManager[None]:
+        return _told(self._uri)
+
+    def _enter(self, workspace: str) -> None:
+        """Go into a workspace: MLflow's clients have one for the whole process."""
+        if not workspace:
+            return
+        if self._uri.startswith(("http:", "https:")) and hasattr(mlflow, "set_workspace"):
+            mlflow.set_workspace(workspace)
+        else:
+            raise StoreError(
+                f"{self.shown}: --workspace goes with a server of MLflow 3.10 or newer, or with a SQLite or "
+                "PostgreSQL database without --engine plain."
+            )
+
     def experiments(self, query: Query) -> dict[str, str]:
         """Id -> name of the experiments asked for.
 
         Raises:
             StoreError: one of them does not exist; names similar ones.
         """
-        with _told(self._uri):
+        with self._told():
+            self._enter(query.workspace)
             known = {
                 one.experiment_id: one.name
                 for one in self._pages("search_experiments")
@@ -88,7 +153,7 @@ class ClientStore:
     def runs(self, query: Query) -> Iterator[Evidence]:
         """Every run that is not deleted, with its datasets as members."""
         experiments = self.experiments(query)
-        with _told(self._uri):
+        with self._told():
             for run in self._pages(
                 "search_runs",
                 experiment_ids=list(experiments),
@@ -102,7 +167,8 @@ class ClientStore:
         Raises:
             StoreError: a model asked for by name does not exist.
         """
-        with _told(self._uri):
+        with self._told():
+            self._enter(query.workspace)
             if query.models:
                 found = [self._client.get_registered_model(name) for name in query.models]
             else:
@@ -118,13 +184,13 @@ class ClientStore:
 
     def series(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """(Unix milliseconds, value) of every entry of a run's metric; empty where there is none."""
-        with _told(self._uri):
+        with self._told():
             found = self._client.get_metric_history(run_id, metric)
         return [(one.timestamp, one.value) for one in found]
 
     def version(self, name: str, version: str) -> Evidence:
         """One model version with its lineage."""
-        with _told(self._uri):
+        with self._told():
             return lineage.read_version(self._client, self._client, name, version)
 
     def _pages(self, method: str, **arguments: Any) -> Iterator[Any]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mlflow_carbon.evidence.model import Evidence
+
+DEADLINE_S = 3_600.0
+"""What a server may take for all it is asked, unless the user says otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +33,11 @@ class Query:
     def narrows_runs(self) -> bool:
         """Whether some runs are asked for and not all, other than by naming models."""
         return bool(self.experiments or self.filter or self.since or self.until)
+
+    @property
+    def models_only(self) -> bool:
+        """Whether runs are asked for by nothing but the models they are behind."""
+        return bool(self.models) and not self.narrows_runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +80,17 @@ class Store(Protocol):
 
     def version(self, name: str, version: str) -> Evidence:
         """One model version with its lineage."""
+
+
+@runtime_checkable
+class Remote(Store, Protocol):
+    """A store whose runs have to be fetched before many can be looked at together."""
+
+    def fetched(
+        self, query: Query, came: Callable[[int], None] = ...
+    ) -> AbstractContextManager[Store]:
+        """The same store with the runs asked for at hand; ``came`` is told how many there are so far.
+
+        Raises:
+            StoreError: the store failed, or took too long.
+        """

@@ -16,7 +16,7 @@ from pathlib import Path
 from mlflow_carbon.errors import StoreError
 from mlflow_carbon.evidence.address import probe, redacted
 from mlflow_carbon.evidence.model import Evidence, Fact
-from mlflow_carbon.evidence.query import Query, RegisteredModel, Store
+from mlflow_carbon.evidence.query import DEADLINE_S, Query, RegisteredModel, Store
 from mlflow_carbon.evidence.revisions import READABLE, check_as_installed
 from mlflow_carbon.evidence.trees import moment_of, text
 from mlflow_carbon.schema import Tag
@@ -29,10 +29,11 @@ MAX_OTHER_DIGESTS = 20
 """Of one dataset name; that there are any is what a rule asks, and who reads needs no thousand."""
 
 
-def open_store(uri: str, *, through_mlflow: bool = False) -> Store:
+def open_store(uri: str, *, through_mlflow: bool = False, deadline_s: float = DEADLINE_S) -> Store:
     """The store behind an address; waits some seconds at most for one that does not answer.
 
-    ``through_mlflow``: by MLflow's own calls also where the tables could be read.
+    ``through_mlflow``: by MLflow's own calls, one after another, also where there is a faster way.
+    ``deadline_s``: what a server may take for all it is asked.
 
     Raises:
         StoreError: there is none, it cannot be reached, or opening it would change it.
@@ -64,7 +65,7 @@ def open_store(uri: str, *, through_mlflow: bool = False) -> Store:
         )
     from mlflow_carbon.evidence.client import open_client
 
-    return open_client(uri)
+    return open_client(uri, pages=not through_mlflow, deadline_s=deadline_s)
 
 
 def has_ended(run: Evidence, as_of: datetime) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import resource
+import runpy
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -141,6 +143,20 @@ def test_findings_that_do_not_fit_on_the_disk_are_told(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not (tmp_path / "all.parquet").exists()
+
+
+def test_a_disk_that_is_full_while_memory_spills_is_told(tmp_path: Path) -> None:
+    """The system refuses longer files, as a full disk does."""
+    uri = f"sqlite:///{tmp_path / 'many.db'}"
+    script = Path(__file__).parents[1] / "benchmarks" / "seed_store.py"
+    runpy.run_path(str(script))["seed"](uri, 2_000)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(StoreError, match=r"6 MB of memory and the room in .* --memory.*TMPDIR"):
+            run_audit(replace(request(uri), memory_mb=6), LATER)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_every_answer_is_in_the_file_of_all_findings(sqlite_store: Seeded, tmp_path: Path) -> None:

