@@ -23,8 +23,6 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request, verify_rest_response
 from mlflow.utils.search_utils import SearchUtils
 
-from mlflow_carbon.errors import StoreError
-
 AT_ONCE = 4
 """Pages asked for at once: as many as a server started without options has workers."""
 PAGE = 1_000
@@ -76,7 +74,7 @@ def read_pages(ask: Ask, until: float) -> Iterator[list[Mapping[str, Any]]]:
 
     Raises:
         TimeoutError: not all had come by then.
-        StoreError: runs were deleted meanwhile, and one may have been passed over.
+        ValueError: runs were deleted meanwhile, and one may have been passed over.
         Exception: as ``ask``.
     """
     reader = _Reader(ask, until)
@@ -159,8 +157,8 @@ def _at_once(reader: _Reader, page: _Page) -> Iterator[list[Mapping[str, Any]]]:
         page = reader.take()
     for before, after in pairwise(ids[number] for number in range(begun)):
         if after and after.isdisjoint(before):
-            raise StoreError(
-                "runs were deleted while they were read, and others may have been passed over. Try again"
+            raise ValueError(
+                "runs were deleted while they were read, and others may have been passed over. Try again."
             )
 
 

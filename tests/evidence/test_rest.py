@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
 
-from mlflow_carbon.errors import StoreError
 from mlflow_carbon.evidence.rest import PAGE, read_pages, run_id_of
 from mlflow_carbon.evidence.rest import _token as token_for
 
@@ -89,7 +88,7 @@ def test_a_few_runs_deleted_meanwhile_hide_no_other() -> None:
 def test_many_runs_deleted_meanwhile_are_told() -> None:
     listing = Listing(5_000)
     listing.before = lambda asked: listing.ids.__delitem__(slice(0, 500 if asked == 2 else 0))
-    with pytest.raises(StoreError, match="deleted while they were read"):
+    with pytest.raises(ValueError, match="deleted while they were read"):
         read(listing)
 
 
