@@ -66,7 +66,7 @@ bench-tracking: $(READY) ## What recording adds to MLflow; writes docs/benchmark
 	$(BIN)/python tests/benchmarks/bench_tracking.py
 
 bench-audit: $(READY) ## Audits of 1 k, 100 k and 1 M runs beside search_runs and CEL (an hour, 14 GB; goes on where it stopped)
-	$(BIN)/python tests/benchmarks/bench_audit.py --runs 1000,100000 --again
+	$(BIN)/python tests/benchmarks/bench_audit.py --runs 1000,100000
 	$(BIN)/python tests/benchmarks/bench_audit.py --runs 1000000 --stores sqlite,snapshot,postgresql
 
 wheel: $(READY) ## Build the wheel into dist/

@@ -169,7 +169,7 @@ def test_workspaces_are_never_mixed(sqlite_copy: Path) -> None:
         open_store(uri).experiments(Query(workspace="x"))
 
 
-def test_two_thousand_runs_read_from_the_tables_are_those_of_search_runs(tmp_path: Path) -> None:
+def test_two_thousand_runs_and_their_answers_are_those_of_search_runs(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'many.db'}"
     script = Path(__file__).parents[1] / "benchmarks" / "seed_store.py"
     runpy.run_path(str(script))["seed"](uri, 2_000)
@@ -183,3 +183,8 @@ def test_two_thousand_runs_read_from_the_tables_are_those_of_search_runs(tmp_pat
         assert [one.subject for one in found[run_id].members["datasets"]] == [
             one.subject for one in run.members["datasets"]
         ]
+    columns, plain = audited(uri, "columns"), audited(uri, "plain")
+    assert columns.rules == plain.rules
+    assert columns.energy.total_j == plain.energy.total_j
+    assert columns.datasets == plain.datasets
+    assert set(columns.findings) <= set(plain.findings)
