@@ -198,7 +198,7 @@ class Bench:
                 stdout=log, stderr=log, cwd=self.folder, env={**os.environ, **QUIET},
             )  # fmt: skip
         try:
-            for _ in range(1_200):
+            while process.poll() is None:
                 with socket.socket() as probe:
                     if probe.connect_ex(("127.0.0.1", port)) == 0:
                         break
@@ -206,7 +206,7 @@ class Bench:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait()
 
     @contextmanager
     def store(self, kind: str, runs: int) -> Iterator[str]:
