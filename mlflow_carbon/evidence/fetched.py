@@ -98,8 +98,22 @@ class Fetched:
     @contextmanager
     def batches(self, query: str, values: Sequence[object] = ()) -> Iterator[pa.RecordBatchReader]:
         """The answer of a query as a stream; ``?`` in the query stands for a value, in order."""
-        with self._told(), self._con.cursor() as cursor:
-            yield cursor.sql(query, params=list(values)).to_arrow_reader(_BATCH_ROWS)
+        with self._con.cursor() as cursor:
+            with self._told():
+                reader = cursor.sql(query, params=list(values)).to_arrow_reader(_BATCH_ROWS)
+            yield reader
+
+    @contextmanager
+    def relation(
+        self, con: duckdb.DuckDBPyConnection, query: str, values: Sequence[object] = ()
+    ) -> Iterator[tuple[str, Mapping[str, object]]]:
+        """The answer of a query as one statement of ``con`` can select from it; see ``Source``."""
+        with self.batches(query, values) as batches:
+            con.register("batches", batches)
+            try:
+                yield "batches", {}
+            finally:
+                con.unregister("batches")
 
     @contextmanager
     def _told(self) -> Iterator[None]:
