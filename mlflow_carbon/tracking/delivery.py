@@ -20,7 +20,7 @@ from mlflow_carbon.tracking.ranks import is_launcher
 from mlflow_carbon.tracking.record import Record
 from mlflow_carbon.tracking.sealing import Seal, seal, with_provenance
 from mlflow_carbon.tracking.signature import signed
-from mlflow_carbon.tracking.spool import Spool
+from mlflow_carbon.tracking.spool import Spool, temporary_folder
 from mlflow_carbon.tracking.spooled import sealed_line
 from mlflow_carbon.tracking.summary import page
 
@@ -102,7 +102,7 @@ def push(
     """Put the figures so far on the run, and the tags that are not ``known`` to be there; one ``log_batch``."""
     metrics = dict(record.metrics)
     if power_w is not None:
-        metrics[Metric.POWER_W] = power_w
+        metrics[Metric.POWER_W] = float(f"{power_w:.9g}")
     tags = {name: value for name, value in record.tags.items() if known.get(name) != value}
     log(client, run_id, metrics, tags, step=record.step + number)
 
@@ -156,7 +156,7 @@ def deliver(
 
 
 def _put(client: Any, run_id: str, path: str, data: bytes) -> None:
-    with tempfile.TemporaryDirectory(prefix="mlflow-carbon-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="mlflow-carbon-", dir=temporary_folder()) as scratch:
         folder, _, name = path.rpartition("/")
         file = Path(scratch) / name
         file.write_bytes(data)

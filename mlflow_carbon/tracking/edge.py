@@ -7,8 +7,9 @@ per place and process, and noted so that the run's evidence can say so.
 from __future__ import annotations
 
 import logging
+import signal
 import threading
-from types import TracebackType
+from types import CodeType, TracebackType
 
 _log = logging.getLogger("mlflow_carbon")
 _told: set[str] = set()
@@ -17,6 +18,8 @@ _inside = threading.local()
 
 class harmless:  # noqa: N801 (reads as a statement: with harmless("..."))
     """Keep every exception of the block from the user's program; interrupts and exits pass.
+
+    So does what one of the user's signal handlers raised (a time limit by SIGALRM): it is not ours.
 
     ``failed`` tells afterwards, in a few words, what went wrong; "" if nothing did.
     """
@@ -37,7 +40,7 @@ class harmless:  # noqa: N801 (reads as a statement: with harmless("..."))
         traceback: TracebackType | None,
     ) -> bool:
         """Swallow what is an ``Exception``; say so once."""
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception) or _raised_by_a_signal_handler(traceback):
             return False
         self.failed = f"could not {self._what}: {describe(error)}"
         level = logging.DEBUG if self._what in _told else logging.WARNING
@@ -53,6 +56,23 @@ def describe(error: Exception) -> str:
     with _Quiet():
         text = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {text}"[:200] if text else type(error).__name__
+
+
+def _raised_by_a_signal_handler(traceback: TracebackType | None) -> bool:
+    handlers = {_code(signal.getsignal(number)) for number in signal.valid_signals()}
+    while traceback is not None:
+        if traceback.tb_frame.f_code in handlers:
+            return True
+        traceback = traceback.tb_next
+    return False
+
+
+def _code(handler: object) -> CodeType | None:
+    handler = getattr(handler, "func", handler)  # functools.partial
+    handler = getattr(handler, "__func__", handler)  # a method
+    if not hasattr(handler, "__code__") and callable(handler):
+        handler = type(handler).__call__
+    return getattr(handler, "__code__", None)
 
 
 class _Quiet:

@@ -89,14 +89,15 @@ class _Reactions:
     def terminating(
         self, client: Any, run_id: str, status: str | None = None, end_time: int | None = None
     ) -> None:
-        self._recorder.ending(run_id, client, status or "FINISHED", end_time_ms=end_time)
+        del end_time
+        self._recorder.ending(run_id, client, status or "FINISHED")
 
     def updating(
         self, client: Any, run_id: str, status: str | None = None, name: str | None = None
     ) -> None:
         del name
         if status in ENDED:
-            self._recorder.ending(run_id, client, str(status), end_time_ms=None)
+            self._recorder.ending(run_id, client, str(status))
 
     def updated(
         self,

@@ -26,6 +26,7 @@ from mlflow_carbon.schema import InputTag
 from mlflow_carbon.settings import Settings
 from mlflow_carbon.tracking.edge import harmless
 from mlflow_carbon.tracking.facts import Json
+from mlflow_carbon.tracking.session import working_folder
 
 TAG_LIMIT = 500
 """Characters of a dataset input tag's value."""
@@ -61,7 +62,8 @@ def card_folders(settings: Settings) -> tuple[Path, ...]:
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     beside = [Path(script).parent] if script else []
     chosen = [settings.dataset_cards] if settings.dataset_cards is not None else []
-    return tuple(dict.fromkeys([*beside, Path.cwd(), *chosen]))
+    here = [Path(folder)] if (folder := working_folder()) else []
+    return tuple(dict.fromkeys([*beside, *here, *chosen]))
 
 
 def enrich(

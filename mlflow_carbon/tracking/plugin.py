@@ -36,7 +36,7 @@ def _arm() -> None:
     @functools.wraps(original)
     def get_store(self: Any, *args: Any, **kwargs: Any) -> Any:
         TrackingStoreRegistry.get_store = original
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(ImportError):
             from mlflow_carbon.tracking.edge import harmless
 
             with harmless("start measuring"):

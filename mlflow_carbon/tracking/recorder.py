@@ -14,6 +14,7 @@ from typing import Any
 
 from mlflow_carbon import settings as settings_module
 from mlflow_carbon.energy.ledger import RunEnergy
+from mlflow_carbon.errors import OutputError
 from mlflow_carbon.settings import Settings
 from mlflow_carbon.tracking import spool as spools
 from mlflow_carbon.tracking.desk import MS_PER_S, Desk
@@ -37,6 +38,9 @@ ATTACHED_LEAST_S = 1.0
 ATTACHED_IDLE_S = 600.0
 ATTACHED_MOST = 16
 """Attached runs are let go after so long without a log call, or when so many others came after them."""
+
+FILES_MOST = 64
+"""Spool files held open for runs that are open, and for records that wait: a process may have 256 files."""
 
 _EXITS = {"FINISHED": Exit.FINISHED, "FAILED": Exit.FAILED, "KILLED": Exit.KILLED}
 
@@ -148,9 +152,8 @@ class Recorder:
         for trouble in troubles:
             session.trouble(trouble)
 
-    def ending(self, run_id: str, client: Any, status: str, *, end_time_ms: int | None) -> None:
+    def ending(self, run_id: str, client: Any, status: str) -> None:
         """A run is about to be ended: publish before it is."""
-        del end_time_ms
         with self._lock:
             session = self._sessions.pop(run_id, None)
         if session is None:
@@ -166,10 +169,8 @@ class Recorder:
             self._sessions.clear()
         jobs = []
         for session in sessions:
-            died = session.died_of_an_exception()
-            attached = session.origin is Origin.ATTACHED
-            exit_ = Exit.EXCEPTION if died else Exit.PROCESS_EXIT
-            jobs.append(self._finish(session, exit_, worked_only=attached))
+            exit_ = Exit.EXCEPTION if session.died_of_an_exception() else Exit.PROCESS_EXIT
+            jobs.append(self._finish(session, exit_, worked_only=session.origin is Origin.ATTACHED))
         self._wait(jobs)
         self._meters.shutdown()
         atexit.unregister(self._at_exit)
@@ -177,7 +178,7 @@ class Recorder:
     def after_fork(self) -> None:
         """In a forked child: the runs are the parent's, and no thread of ours exists."""
         for session in self._sessions.values():
-            session.abandon()
+            session.after_fork()
         self._sessions = {}
         self._lock = threading.RLock()
         self._sender = None
@@ -211,6 +212,8 @@ class Recorder:
         return session
 
     def _claim(self, session: Session) -> None:
+        if len(self._sessions) > FILES_MOST:
+            raise OutputError(f"{FILES_MOST} other runs are open already")
         folder = spools.folder(settings_module.spool_dir(self._settings))
         try:
             session.spool = spools.claim(folder, session.run_id)
@@ -274,6 +277,9 @@ class Recorder:
         with harmless("keep a spool file"):
             session.spool_facts(facts, now_s=now_ns / NS_PER_S)
             session.set_aside()
+            if self._sender and self._sender.waiting >= FILES_MOST and session.spool:
+                session.abandon()  # MLflow does not keep up: ``recover`` will deliver it
+                return None
         return self._submit(session, lambda: self._conclude(session, facts))
 
     def _wait(self, jobs: list[Job | None]) -> None:
@@ -332,6 +338,8 @@ class Recorder:
         if session.origin is Origin.ATTACHED and session.idle_s(now_ns) > ATTACHED_IDLE_S:
             self._let_go(session)
             return
+        if session.spool is None and now_s < session.due_s:
+            return
         if not session.keep(self._meters, now_ns):
             return
         if now_s >= session.due_s:
@@ -340,9 +348,8 @@ class Recorder:
 
     def _send(self, session: Session) -> None:
         """Have the figures so far published, unless that is waiting to be done already."""
-        attached = session.origin is Origin.ATTACHED
         session.connect()
-        if session.client is None or session.push_waits or attached:
+        if session.client is None or session.push_waits or session.origin is Origin.ATTACHED:
             return
         session.push_waits = True
         self._submit(session, lambda: self._push(session))
@@ -354,9 +361,7 @@ class Recorder:
             self._let_go(max(attached[:-1], key=lambda s: s.idle_s(now_ns)))
 
     def _let_go(self, session: Session) -> None:
-        with self._lock:
-            known = self._sessions.pop(session.run_id, None)
-        if known is not None:
+        if self._sessions.pop(session.run_id, None) is not None:
             self._finish(session, Exit.PROCESS_EXIT, worked_only=True)
 
 

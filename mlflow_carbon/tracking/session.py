@@ -230,8 +230,12 @@ class Session:
                 self.spool = None
 
     def abandon(self) -> None:
-        """Let go of the spool file and leave it where it is: in a forked child, or for ``recover``."""
+        """Let go of the spool file and leave it where it is, for ``recover``."""
         with self._lock:
-            if self.spool is not None:
-                self.spool.close()
-                self.spool = None
+            self.after_fork()
+
+    def after_fork(self) -> None:
+        """The same in a forked child, where a thread that does not exist any more may hold the lock."""
+        if self.spool is not None:
+            self.spool.close()
+            self.spool = None

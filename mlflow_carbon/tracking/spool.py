@@ -116,7 +116,7 @@ def folder(preferred: Path) -> Path:
     Raises:
         OutputError: neither can; names both.
     """
-    fallback = Path(tempfile.gettempdir()) / f"mlflow-carbon-{os.getuid()}"
+    fallback = temporary_folder() / f"mlflow-carbon-{os.getuid()}"
     first = _why_not(preferred)
     if not first:
         return preferred
@@ -127,6 +127,14 @@ def folder(preferred: Path) -> Path:
         f"no folder for the spool ({preferred}: {first}; {fallback}: {second})."
         " Set MLFLOW_CARBON_SPOOL_DIR to one that can be written."
     )
+
+
+def temporary_folder() -> Path:
+    """Where temporary files go; in a container whose file system is read-only, the shared memory."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        return Path("/dev/shm")  # noqa: S108 (what is put there is for this user only)
 
 
 def _why_not(path: Path) -> str:

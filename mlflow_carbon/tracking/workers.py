@@ -48,6 +48,11 @@ class Sender:
         self._jobs.put(job)
         return job
 
+    @property
+    def waiting(self) -> int:
+        """How many jobs are queued behind the one in hand."""
+        return self._jobs.qsize()
+
     def stuck(self, after_s: float) -> bool:
         """Whether the job in hand has taken longer than ``after_s``: waiting for the next is no use."""
         since_s = self._busy_since_s

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -167,26 +169,65 @@ def test_a_certificate_that_is_refused_at_the_end_leaves_the_record_to_recover(
     assert spooled(environment) == []
 
 
+LIMITED = "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
+"""A limit on the size of files, as a quota is: the kernel refuses to append."""
+
+SMALL = """
+import ctypes, os, subprocess
+ids = {"uid_map": f"0 {os.getuid()} 1", "setgroups": "deny", "gid_map": f"0 {os.getgid()} 1"}
+assert ctypes.CDLL(None).unshare(0x10000000 | 0x20000) == 0  # CLONE_NEWUSER | CLONE_NEWNS
+for name, text in ids.items():
+    with open(f"/proc/self/{name}", "w") as file:
+        file.write(text)
+os.makedirs(os.environ["MLFLOW_CARBON_SPOOL_DIR"])
+mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", os.environ["MLFLOW_CARBON_SPOOL_DIR"]]
+subprocess.run(mount, check=True)
+def fill():
+    with open(os.environ["MLFLOW_CARBON_SPOOL_DIR"] + "/others", "wb", 0) as others:
+        try:
+            while True:
+                others.write(bytes(512))
+        except OSError:
+            pass
+"""
+"""A disk of 64 kB, in a mount namespace of the program's own."""
+
+
+def may_mount() -> bool:
+    """Whether the system lets an ordinary user make such a disk: many containers do not."""
+    unshare = shutil.which("unshare")
+    return (
+        unshare is not None and not subprocess.run([unshare, "-rm", "true"], check=False).returncode
+    )
+
+
+@pytest.mark.parametrize(
+    "how",
+    [("", LIMITED), *([(SMALL, "fill()")] if may_mount() else [])],
+    ids=lambda how: "small-disk" if how[0] else "limit",
+)
 def test_a_spool_that_fills_up_costs_nothing_but_the_safety_net(
     program: Program,
     server: Server,
-    environment: dict[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    how: tuple[str, str],
 ) -> None:
-    """A limit on the size of files stands for the full disk: the kernel refuses to append."""
+    before, fill = how
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)  # where MLflow 2 looks for artifacts
+    name = f"full by {fill}"
     done = program(
-        script(
-            "full",
-            "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n    burn(1.5)",
-        ).replace("import mlflow\n", "import mlflow, resource\n"),
+        before
+        + script(name, f"{fill}\n    burn(1.5)").replace(
+            "import mlflow\n", "import mlflow, resource\n"
+        ),
         MLFLOW_TRACKING_URI=server.uri,
         MLFLOW_CARBON_SAMPLE_PERIOD_S="0.02",
+        MLFLOW_CARBON_SPOOL_DIR=str(tmp_path / "spool"),
     )
     assert done.code == 0, done.err
     assert done.err.count("could not keep a spool file") == 1
-    run = runs(server.uri)["full"]
+    run = runs(server.uri)[name]
     assert run.info.status == "FINISHED"
     assert our_tags(run)[Tag.STATUS] == "measured"
     assert ours(run)[Metric.ENERGY_KWH] > 0
@@ -194,4 +235,4 @@ def test_a_spool_that_fills_up_costs_nothing_but_the_safety_net(
         run.info.run_id, Artifact.EVIDENCE, str(tmp_path)
     )
     assert "could not keep a spool file" in Path(evidence).read_text()
-    assert spooled(environment) == []
+    assert list((tmp_path / "spool").glob("*.run")) == []
