@@ -45,7 +45,8 @@ class harmless:  # noqa: N801 (reads as a statement: with harmless("..."))
         self.failed = f"could not {self._what}: {describe(error)}"
         level = logging.DEBUG if self._what in _told else logging.WARNING
         _told.add(self._what)
-        _log.log(level, "mlflow-carbon %s. Your run is not affected.", self.failed.rstrip(".?!"))
+        stop = "" if self.failed.endswith((".", "?", "!")) else "."
+        _log.log(level, "mlflow-carbon %s%s Your run is not affected.", self.failed, stop)
         _log.debug("mlflow-carbon could not %s", self._what, exc_info=error)
         return True
 

@@ -83,13 +83,21 @@ def test_how_a_script_ended_is_told_as_we_saw_it(program: Program, store_uri: st
     left = program(
         BURN + "import mlflow, sys\nmlflow.start_run(run_name='left open')\nburn(0.1)\nsys.exit(0)"
     )
+    within = program(
+        BURN + "import mlflow, sys\nwith mlflow.start_run(run_name='within'):\n"
+        "    burn(0.1)\n    sys.exit(3)"
+    )
     found = runs(store_uri)
-    assert (died.code, left.code) == (1, 0)
+    assert (died.code, left.code, within.code) == (1, 0, 3)
+    assert (found["within"].info.status, our_tags(found["within"])[Tag.EXIT]) == (
+        "FAILED",
+        "failed",
+    )
     assert "ValueError: bad data" in died.err
     assert found["died"].info.status == "FINISHED"  # MLflow's view, which we do not share
     assert our_tags(found["died"])[Tag.EXIT] == "exception"
     assert our_tags(found["left open"])[Tag.EXIT] == "process-exit"
-    assert all(ours(found[name])[Metric.ENERGY_KWH] > 0 for name in ("died", "left open"))
+    assert all(ours(found[name])[Metric.ENERGY_KWH] > 0 for name in ("died", "left open", "within"))
 
 
 @pytest.mark.parametrize(
@@ -330,3 +338,30 @@ print(random.random(), numpy.random.rand())
 """
     measured, alone = program(draw), program(draw, MLFLOW_CARBON_ENABLED="false")
     assert measured.out.splitlines()[-1] == alone.out.splitlines()[-1]
+
+
+def test_a_project_sets_its_region_pue_and_labels_in_its_file_and_a_typing_error_is_named(
+    program: Program, store_uri: str, work: Path
+) -> None:
+    file = work / "pyproject.toml"
+    file.write_text(
+        '[tool.mlflow-carbon]\nregion = "DE"\npue = 1.2\nproject = "credit"\nphase = "training"\n'
+        'intended_use = "scoring"\nowner = "team-risk"\n'
+    )
+    script = BURN + "import mlflow\nwith mlflow.start_run(run_name={!r}):\n    burn(0.1)\n"
+    told = program(script.format("told"), MLFLOW_CARBON_REGION="")
+    over = program(
+        script.format("over"),
+        MLFLOW_CARBON_REGION="FR",
+        MLFLOW_CARBON_OWNER="Ada",
+    )
+    file.write_text('[tool.mlflow-carbon]\nregoin = "DE"\n')
+    mistyped = program(script.format("mistyped"))
+    assert (told.code, over.code, mistyped.code) == (0, 0, 0)
+    found = runs(store_uri)
+    labels = (Tag.REGION, Tag.PUE, Tag.PROJECT, Tag.PHASE, Tag.INTENDED_USE, Tag.OWNER)
+    in_file = ["DE", "1.2", "credit", "training", "scoring", "team-risk"]
+    assert [our_tags(found["told"])[name] for name in labels] == in_file
+    assert [our_tags(found["over"])[name] for name in labels] == ["FR", *in_file[1:-1], "Ada"]
+    assert ours(found["mistyped"]) == {}
+    assert "Did you mean 'region'?" in mistyped.err

@@ -131,6 +131,30 @@ def test_a_run_whose_server_went_away_is_kept_and_delivered_when_it_is_back(
     assert spooled(environment) == []
 
 
+def test_a_server_that_is_away_for_a_while_in_the_middle_of_a_run_costs_nothing(
+    program: Program, server: Server, proxy: Proxy, environment: dict[str, str]
+) -> None:
+    proxy.refusals += [503] * 3  # figures of three moments; MLflow itself is told to try once
+    done = program(
+        script(
+            "away meanwhile",
+            "run_id = mlflow.active_run().info.run_id\n"
+            "    while 'carbon/energy_kwh' not in mlflow.get_run(run_id).data.metrics:\n"
+            "        burn(0.1)",
+        ),
+        MLFLOW_TRACKING_URI=proxy.uri,
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
+        MLFLOW_CARBON_PUBLISH_PERIOD_S="0.3",
+    )
+    assert done.code == 0, done.err
+    assert proxy.refused == 3
+    assert done.err.count("mlflow-carbon could not write to MLflow") == 1
+    run = runs(server.uri)["away meanwhile"]
+    assert our_tags(run)[Tag.STATUS] == "measured"
+    assert Param.EVIDENCE_SHA256 in run.data.params
+    assert spooled(environment) == []
+
+
 def test_a_server_that_is_down_from_the_start_gives_mlflows_own_error_and_nothing_of_ours(
     program: Program, environment: dict[str, str]
 ) -> None:
