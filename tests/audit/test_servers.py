@@ -197,7 +197,7 @@ def test_behind_basic_auth_the_answers_are_the_same_and_no_password_is_told(
 
 
 def test_a_workspace_of_a_server_is_read_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sqlite_store: Seeded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     with served(uri, tmp_path, "--enable-workspaces") as address:
@@ -212,4 +212,4 @@ def test_a_workspace_of_a_server_is_read_alone(
         assert "elsewhere" in store.experiments(Query(workspace="lab")).values()
         assert len(list(store.runs(Query(workspace="lab")))) == 1
     with pytest.raises(StoreError, match="--workspace goes with"):
-        open_store(uri, through_mlflow=True).experiments(Query(workspace="lab"))
+        open_store(sqlite_store.uri, through_mlflow=True).experiments(Query(workspace="lab"))
