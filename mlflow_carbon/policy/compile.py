@@ -221,7 +221,8 @@ class Compiler:
             chosen = Tri("true") if where is None else one.condition(where, inside=inside)
             there = f"{column.name} IS NOT NULL"
             codes.append(
-                f"CASE WHEN NOT ({there}) OR {chosen.truth} = false THEN 0 WHEN {met.truth} THEN 1"
+                f"CASE WHEN NOT ({there}) OR {chosen.truth} = false THEN 0"
+                f" WHEN {met.truth} THEN CASE WHEN {chosen.truth} THEN 1 ELSE 0 END"
                 f" WHEN {met.truth} = false AND {chosen.truth} THEN 3 ELSE 2 END"
             )
             if _any((chosen.error, met.error)) != "false":
