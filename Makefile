@@ -35,7 +35,7 @@ test-mlflow: $(READY) ## Recording and the gate with another MLflow (MLFLOW=2.14
 test-frameworks: $(READY) ## Recording tests with PyTorch, Lightning, Keras, Transformers (2 GB the first time)
 	.ci/test-frameworks
 
-test-spark: $(READY) ## Fingerprints with a real Spark (500 MB the first time)
+test-spark: $(READY) ## Fingerprints and audits with a real Spark (500 MB the first time)
 	.ci/test-spark
 
 check: $(READY) ## Style, types, import directions, lock file

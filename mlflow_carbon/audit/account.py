@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from mlflow_carbon.audit.exact import total as exact_total
 from mlflow_carbon.audit.summary import DatasetRow, EnergyAccount, MeasuringCost, RunEnergyRow
 from mlflow_carbon.evidence.model import Evidence
 from mlflow_carbon.evidence.trees import (
@@ -41,8 +42,8 @@ def energy_account(runs: Sequence[Evidence], model_names: Mapping[str, str]) -> 
     groups = count_once({run_id: node_of(run) for run_id, run in by_id.items()})
     counted = [by_id[run_id] for run_id in groups.counted]
     energies = [energy for run in counted if (energy := energy_j(run)) is not None]
-    total = sum(energies, start=Range.exactly(0.0)) if energies else None
-    measured = sum((_measured_j(run) for run in counted), start=0.0)
+    total = _added(energies) if energies else None
+    measured = exact_total(_measured_j(run) for run in counted)
     emissions = [found for run in counted if (found := emissions_g(run)) is not None]
     bases = {text(run, f"tag.{Tag.FACTOR_BASIS}") for run in counted if emissions_g(run)}
     return EnergyAccount(
@@ -50,7 +51,7 @@ def energy_account(runs: Sequence[Evidence], model_names: Mapping[str, str]) -> 
         total_j=total,
         measured_j=measured,
         modelled_j=max((total.mid if total else 0.0) - measured, 0.0),
-        emissions_g=sum(emissions, start=Range.exactly(0.0)) if one_basis(bases) else None,
+        emissions_g=_added(emissions) if one_basis(bases) else None,
         runs_counted=len(groups.counted),
         runs_inside_counted=len(groups.inside),
         runs_unmeasured=len(groups.unmeasured),
@@ -71,7 +72,16 @@ def _measuring(counted: Sequence[Evidence]) -> MeasuringCost | None:
     ]
     if not told:
         return None
-    return MeasuringCost(sum(cpu for cpu, _ in told), sum(wall for _, wall in told), len(told))
+    cpu_s, wall_s = (exact_total(values) for values in zip(*told, strict=True))
+    return MeasuringCost(cpu_s, wall_s, len(told))
+
+
+def _added(ranges: Sequence[Range]) -> Range:
+    return Range(
+        exact_total(one.low for one in ranges),
+        exact_total(one.mid for one in ranges),
+        exact_total(one.high for one in ranges),
+    )
 
 
 def energy_row(run: Evidence, model_name: str) -> RunEnergyRow:
@@ -138,15 +148,12 @@ def methods_of(json_text: str) -> Mapping[str, object]:
 def _failed_j(runs: Mapping[str, Evidence], groups: Counted) -> float:
     """What runs that failed used, a failed run inside a failed one only once."""
     measured = {*groups.counted, *groups.inside}
-    return sum(
-        (
-            energy.mid
-            for run_id in measured
-            if _failed(runs[run_id])
-            and (energy := energy_j(runs[run_id])) is not None
-            and not _inside_failed(run_id, runs, groups)
-        ),
-        start=0.0,
+    return exact_total(
+        energy.mid
+        for run_id in measured
+        if _failed(runs[run_id])
+        and (energy := energy_j(runs[run_id])) is not None
+        and not _inside_failed(run_id, runs, groups)
     )
 
 

@@ -1,38 +1,37 @@
-"""An audit of very many runs: every rule at once over columns read straight from MLflow's database.
+"""An audit of very many runs: every rule at once over columns, and the parts put together.
 
-What is listed one by one (the worst findings, the runs that used most) is read whole and put to
-the oracle as well; should it ever answer otherwise than the columns did, the audit stops.
+All runs at one place, or the buckets of a snapshot one after another, or each a task of Spark: the
+parts are made by the same code, and adding them up depends on no order. What is listed one by one
+(the worst findings, the runs that used most) is read whole and put to the oracle as well; should it
+ever answer otherwise than the columns did, the audit stops.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version as installed_version
 from typing import TypeGuard
 
-import duckdb
-
 import mlflow_carbon
-from mlflow_carbon.audit import assess, totals
-from mlflow_carbon.audit.account import energy_row
-from mlflow_carbon.audit.digests import write_digests
+from mlflow_carbon.audit import assess
 from mlflow_carbon.audit.finding import Finding
-from mlflow_carbon.audit.matrix import (
-    SUBJECT_KEYS,
-    Cell,
-    decoded,
-    facts_needed,
-    judge,
-    tallies,
-    write_findings,
+from mlflow_carbon.audit.matrix import cells_of, decoded, facts_needed
+from mlflow_carbon.audit.part import (
+    Answer,
+    Asked,
+    Contents,
+    Part,
+    Wanted,
+    contents_at,
+    explained_at,
+    part_at,
 )
-from mlflow_carbon.audit.seals import Comparisons, in_columns
+from mlflow_carbon.audit.seals import Comparisons
 from mlflow_carbon.audit.select import (
     AuditRequest,
     Progress,
@@ -40,18 +39,19 @@ from mlflow_carbon.audit.select import (
     nothing_to_audit,
     read_registered,
 )
-from mlflow_carbon.audit.summary import Audit, Selection
+from mlflow_carbon.audit.spread import Spread, outputs, spread
+from mlflow_carbon.audit.summary import Audit, DatasetRow, RunEnergyRow, Selection
+from mlflow_carbon.audit.sums import account, one_register, together
 from mlflow_carbon.audit.waivers import without_effect
-from mlflow_carbon.errors import CarbonError, StoreError
-from mlflow_carbon.evidence.facts import moment, run_evidence
-from mlflow_carbon.evidence.model import Evidence, Fact
+from mlflow_carbon.errors import StoreError
+from mlflow_carbon.evidence.facts import moment
 from mlflow_carbon.evidence.query import Store
 from mlflow_carbon.evidence.relational import TableStore
-from mlflow_carbon.evidence.rows import read_runs, rows_of
-from mlflow_carbon.evidence.tables import Selected, load
-from mlflow_carbon.evidence.trees import text
+from mlflow_carbon.evidence.rows import rows_of
+from mlflow_carbon.evidence.sealed import SealCheck
+from mlflow_carbon.evidence.snapshot import Snapshot
+from mlflow_carbon.evidence.store import MAX_OTHER_DIGESTS
 from mlflow_carbon.policy.compile import NotInColumnsError
-from mlflow_carbon.policy.model import Pack
 
 MANY_RUNS = 1_000
 """From here on ``auto`` reads in columns."""
@@ -65,6 +65,8 @@ def suits(store: Store, request: AuditRequest) -> TypeGuard[TableStore]:
     """
     query = request.query
     possible = isinstance(store, TableStore) and not query.models_only
+    if request.engine == "spark":
+        _check_for_spark(store, request, possible)
     if request.engine == "columns" and not possible:
         raise StoreError(
             f"{store.shown}: --engine columns reads a SQLite or PostgreSQL database, a server or a snapshot, "
@@ -72,7 +74,25 @@ def suits(store: Store, request: AuditRequest) -> TypeGuard[TableStore]:
         )
     if request.engine == "auto" and isinstance(store, TableStore) and possible:
         return request.digests_file is not None or _count(request, store) >= MANY_RUNS
-    return request.engine == "columns"
+    return request.engine in ("columns", "spark")
+
+
+def _check_for_spark(store: Store, request: AuditRequest, possible: bool) -> None:
+    """Refuse what Spark's executors could not read."""
+    source = store.source if isinstance(store, TableStore) else None
+    if not isinstance(source, Snapshot):
+        raise StoreError(
+            f"{store.shown}: --engine spark reads a snapshot in buckets, which every executor finds at the same "
+            "path. Write one: mlflow-carbon export evidence FOLDER --store STORE --buckets N"
+        )
+    if source.buckets == 1:
+        raise StoreError(
+            f"{store.shown}: is not divided, and --engine spark gives each bucket to a task. Write it again "
+            "with --buckets N, two to four for each core of the cluster, or leave --engine out."
+        )
+    if not possible or request.seals is not None:
+        what = "--seals and --ledger" if request.seals is not None else "--model alone"
+        raise StoreError(f"{store.shown}: --engine spark does not go with {what}.")
 
 
 def _count(request: AuditRequest, store: TableStore) -> int:
@@ -96,126 +116,110 @@ def audit_in_columns(
     Raises:
         StoreError: the store cannot be read, or there is nothing to audit.
     """
-    with (
-        tempfile.TemporaryDirectory(prefix="mlflow-carbon-") as folder,
-        columns_engine(request, folder) as con,
-    ):
-        try:
-            return _Columns(request, store, con, as_of, progress).audit()
-        except NotInColumnsError as error:
-            if request.engine == "columns":
-                raise StoreError(
-                    f"--engine columns cannot go through {error}. Leave --engine out."
-                ) from None
-            return None
-        except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
-            raise StoreError(
-                f"{store.shown}: {request.memory_mb} MB of memory and the room in {folder} are not "
-                f"enough ({str(error).splitlines()[0]}). Give more with --memory, or more room for "
-                "temporary files with TMPDIR."
-            ) from None
-
-
-@contextmanager
-def columns_engine(request: AuditRequest, folder: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB of its own: in memory up to the limit, then in ``folder``."""
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": f"{request.memory_mb}MB",
-        "temp_directory": folder,
-        "preserve_insertion_order": False,
-        "threads": request.jobs or os.cpu_count() or 1,
-    }
-    con = duckdb.connect(config=config)
-    con.execute("SET enable_progress_bar = false")  # it would go to standard output
+    asked = Asked(
+        request=request,
+        experiments=store.experiments(request.query),
+        where=store.where(request.query),
+        as_of=as_of,
+        versions=_of_versions(store, request),
+        comparisons=Comparisons(request.seals, request.attestations),
+    )
+    progress("Reading runs", 0, None)
     try:
-        yield con
-    finally:
-        con.close()
+        with outputs(request, store.source) as into, spread(request, store.source, progress) as at:
+            return _Columns(replace(asked, request=into), store, at, progress).audit()
+    except NotInColumnsError as error:
+        if request.engine in ("columns", "spark"):
+            raise StoreError(
+                f"--engine {request.engine} cannot go through {error}. Leave --engine out."
+            ) from None
+        return None
+
+
+def _of_versions(store: TableStore, request: AuditRequest) -> frozenset[str]:
+    """The runs versions come from, where only those of runs that were asked for are."""
+    if not _only_of_runs(request):
+        return frozenset()
+    models = store.models(request.query)
+    return frozenset(run_id for model in models for run_id in model.versions.values())
+
+
+def _only_of_runs(request: AuditRequest) -> bool:
+    return request.query.narrows_runs and not request.query.models
 
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    request: AuditRequest
+    asked: Asked
     store: TableStore
-    con: duckdb.DuckDBPyConnection
-    as_of: datetime
+    spread: Spread
     progress: Progress
 
     def audit(self) -> Audit:
-        experiments = self.store.experiments(self.request.query)
-        packs = self.request.packs
-        self.progress("Reading runs", 0, None)
-        selected = Selected(experiments, self.store.where(self.request.query))
-        tables = load(
-            self.con, self.store.source, selected, {*facts_needed(packs), *totals.FACTS}, self.as_of
-        )
-        comparisons = Comparisons(self.request.seals, self.request.attestations)
-        seals = comparisons.of_all(self._run_ids(), self.progress)
-        if seals is not None or any(one.startswith("seal.") for one in facts_needed(packs)):
-            tables = in_columns(tables, seals or ())
-        selection = self._selection()
+        request, as_of = self.asked.request, self.asked.as_of
+        packs, comparisons = request.packs, self.asked.comparisons
+        parts = self._parts()
+        selection = self._selection(parts.values())
         self.progress("Reading runs", selection.runs_read, selection.runs_read)
-        registered = comparisons.of_models(self._registered())
-        self.progress("Checking", 0, selection.runs_read)
-        cells = judge(tables, packs, self.as_of)
+        registered = comparisons.of_models(self._registered(parts.values()))
         found = [
             finding
-            for subject in registered.subjects(packs, self.as_of)
+            for subject in registered.subjects(packs, as_of)
             for pack in packs
-            for finding in assess.assess_subject(pack, subject, self.as_of)
+            for finding in assess.assess_subject(pack, subject, as_of)
         ]
         counted = assess.tally(found)
         used = {(finding.pack_id, finding.waiver) for finding in found if finding.waiver}
-        groups: list[_Group] = []
-        for cell, code, count in tallies(self.con, cells):
+        cells = cells_of(packs)
+        for (number, code), count in _tallies(parts.values()).items():
+            cell = cells[number]
             state, waiver = decoded(code, cell.pack)
             counted[cell.pack.id, cell.rule.id, state] += count
             used |= {(cell.pack.id, waiver)} if waiver else set()
-            order = (assess.badness(state), cell.rule.severity.rank, cell.rule.id)
-            groups.append(_Group(order, cell, code, count))
-        self.progress("Checking", selection.runs_read, selection.runs_read)
-        if self.request.findings_file:
-            write_findings(self.con, cells, self.request.findings_file)
-        if self.request.digests_file:
-            write_digests(tables, self.request.digests_file)
-        found += self._listed(
-            experiments, sorted(groups, key=lambda group: group.order), comparisons
-        )
+        energy = together(part.energy for part in parts.values())
+        listed, rows = self._explained(parts, [run_id for _, run_id in energy.most])
+        found += listed
         found.sort(key=assess.rank)
-        energy = totals.Totals(tables)
-        energy.prepare()
-        datasets, datasets_left_out = energy.datasets()
         trained = registered.trained()
-        rows = [
-            energy_row(run, trained.get(run.subject.key, ""))
-            for run in self._evidence(experiments, energy.listed_runs())
-        ]
+        rows = [replace(row, model_name=trained.get(row.run_id, "")) for row in rows]
+        datasets, datasets_left_out = _register([*parts.values()])
         return Audit(
-            as_of=self.as_of,
+            as_of=as_of,
             tool_version=mlflow_carbon.__version__,
             mlflow_version=installed_version("mlflow"),
-            command=self.request.command,
+            command=request.command,
             packs=packs,
             selection=selection,
             findings=tuple(found),
             rules=assess.summarize(packs, counted),
-            energy=energy.account(rows),
+            energy=account(energy, rows),
             datasets=datasets,
             attestations=assess.attestations(registered),
-            unused_waivers=without_effect(packs, used, self.as_of),
+            unused_waivers=without_effect(packs, used, as_of),
             findings_left_out=sum(counted.values()) - len(found),
             datasets_left_out=datasets_left_out,
-            seals=seals,
+            seals=_seals(parts.values()),
         )
 
-    def _selection(self) -> Selection:
-        query = self.request.query
-        running = self.con.execute("SELECT run_uuid FROM running ORDER BY 1").fetchall()
-        count, first, last = self.con.execute(
-            "SELECT count(*), min(start_time), max(start_time) FROM run"
-        ).fetchall()[0]
+    def _parts(self) -> dict[int, Part]:
+        everywhere = range(len(self.spread.places))
+        contents: dict[int, Contents] = {}
+        if len(everywhere) > 1 and "dataset.other_digests" in facts_needed(
+            self.asked.request.packs
+        ):
+            nothing = dict.fromkeys(everywhere)
+            contents = _of_all(self.spread.each(partial(contents_at, self.asked), nothing))
+        given = {index: contents.get(index, {}) for index in everywhere}
+        return self.spread.each(partial(part_at, self.asked), given)
+
+    def _selection(self, parts: Iterable[Part]) -> Selection:
+        query = self.asked.request.query
+        running = sorted(run_id for part in parts for run_id in part.running)
+        count = sum(part.runs for part in parts)
         if not count:
             raise nothing_to_audit(self.store, query, len(running))
+        firsts = [part.first_ms for part in parts if part.first_ms is not None]
+        lasts = [part.last_ms for part in parts if part.last_ms is not None]
         return Selection(
             store=self.store.shown,
             experiments=query.experiments,
@@ -223,101 +227,80 @@ class _Columns:
             models=query.models,
             runs_selected=count + len(running),
             runs_read=count,
-            failed_to_read=tuple((run_id, "still running") for (run_id,) in running),
-            earliest=moment(first),
-            latest=moment(last),
+            failed_to_read=tuple((run_id, "still running") for run_id in running),
+            earliest=moment(min(firsts, default=None)),
+            latest=moment(max(lasts, default=None)),
             since=query.since,
             until=query.until,
             workspace=query.workspace,
         )
 
-    def _registered(self) -> Registered:
-        query = self.request.query
-        only: set[str] | None = None
-        if query.narrows_runs and not query.models:
-            only = set(self._run_ids())
-        return read_registered(self.store, self.request, only, self.as_of, self.progress)
+    def _registered(self, parts: Iterable[Part]) -> Registered:
+        request, only = self.asked.request, None
+        if _only_of_runs(request):
+            only = frozenset[str]().union(*(part.trained for part in parts))
+        return read_registered(self.store, request, only, self.asked.as_of, self.progress)
 
-    def _run_ids(self) -> list[str]:
-        return [run_id for (run_id,) in self.con.execute("SELECT run_uuid FROM run").fetchall()]
-
-    def _evidence(self, experiments: dict[str, str], run_ids: Sequence[str]) -> Iterator[Evidence]:
-        """Whole runs, with what the tables know of their datasets' other contents."""
-        self.con.execute(
-            "CREATE OR REPLACE TEMP TABLE wanted AS SELECT unnest($ids) AS run_uuid",
-            {"ids": list(run_ids) or [""]},
+    def _explained(
+        self, parts: Mapping[int, Part], most: Sequence[str]
+    ) -> tuple[list[Finding], list[RunEnergyRow]]:
+        """The worst findings and the runs that used most, each read where it is."""
+        room = self.asked.request.listed_findings
+        worst = heapq.merge(
+            *([(answer, index) for answer in part.worst] for index, part in parts.items())
         )
-        others: dict[str, tuple[str, ...]] = {
-            key: tuple(contents)
-            for key, contents in self.con.execute(
-                "SELECT run_uuid || '/' || raw_name || '/' || raw_digest || '/' || raw_context,"
-                " digests FROM wanted JOIN run USING (run_uuid) JOIN used USING (rid)"
-                " JOIN (SELECT code, digests FROM digest_list) AS l ON l.code = used.d_other_digests"
-            ).fetchall()
+        listed = [one for _, one in zip(range(room), worst, strict=False)]
+        answers: defaultdict[int, list[Answer]] = defaultdict(list)
+        for answer, index in listed:
+            answers[index].append(answer)
+        of_most = {
+            index: tuple(run_id for _, run_id in part.energy.most if run_id in set(most))
+            for index, part in parts.items()
         }
-        for run in read_runs(self.store.source, run_ids):
-            evidence = run_evidence(run, experiments[run.info.experiment_id])
-            members = tuple(_aware(one, others) for one in evidence.members["datasets"])
-            yield replace(evidence, members={"datasets": members})
-
-    def _listed(
-        self, experiments: dict[str, str], groups: Sequence[_Group], comparisons: Comparisons
-    ) -> list[Finding]:
-        """The findings of the worst groups, explained by the oracle."""
-        wanted: dict[str, list[tuple[_Group, str]]] = defaultdict(list)
-        room = self.request.listed_findings
-        for group in groups:
-            for run_id, key in self._keys(group, room):
-                wanted[run_id].append((group, key))
-                room -= 1
-        findings = []
-        for done, run in enumerate(self._evidence(experiments, list(wanted))):
-            self.progress("Explaining findings", done, len(wanted))
-            whole = comparisons.known(run)
-            subjects = {one.subject.key: one for one in (whole, *whole.members["datasets"])}
-            for group, key in wanted[run.subject.key]:
-                findings.append(self._explained(group, subjects[key]))
-        return findings
-
-    def _keys(self, group: _Group, room: int) -> list[tuple[str, str]]:
-        """(run id, subject key) of the first subjects of a group."""
-        cell, joined = group.cell, "JOIN run USING (rid)"
-        if cell.table == "used":
-            joined += " JOIN used USING (uid)"
-        key = SUBJECT_KEYS[cell.table]
-        rows = self.con.execute(
-            f"SELECT run_uuid, {key} AS key FROM {cell.table}_answer {joined}"
-            f" WHERE {cell.name} = $code ORDER BY key LIMIT $room",
-            {"code": group.code, "room": room},
-        )
-        return [(run_id, found) for run_id, found in rows.fetchall()]
-
-    def _explained(self, group: _Group, subject: Evidence) -> Finding:
-        cell = group.cell
-        single: Pack = replace(cell.pack, rules=(cell.rule,))
-        (finding,) = assess.assess_subject(single, subject, self.as_of)
-        if (finding.state, finding.waiver) != decoded(group.code, cell.pack):
-            raise CarbonError(
-                f"rule {cell.rule.id} on {subject.subject.key}: the two engines do not agree "
-                f"({finding.state.value}, code {group.code}). The run may have changed during the audit: "
-                "try again. If it stays so, use --engine plain and report it."
-            )
-        return finding
+        wanted = {
+            index: Wanted(tuple(answers[index]), part.other_digests, of_most[index])
+            for index, part in parts.items()
+            if answers[index] or of_most[index]
+        }
+        found = self.spread.each(partial(explained_at, self.asked), wanted)
+        rows = {row.run_id: row for one in found.values() for row in one.rows}
+        findings = {index: iter(one.findings) for index, one in found.items()}
+        return [next(findings[index]) for _, index in listed], [rows[run_id] for run_id in most]
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """The subjects to which one rule gave one answer."""
+def _of_all(own: Mapping[int, Contents]) -> dict[int, Contents]:
+    """For each place the contents everywhere of those of its names that had others elsewhere."""
+    everywhere: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for contents in own.values():
+        for name, found in contents.items():
+            everywhere[name].update(found)
+    first = {
+        name: tuple(heapq.nsmallest(MAX_OTHER_DIGESTS + 1, found))
+        for name, found in everywhere.items()
+    }
+    return {
+        index: {name: first[name] for name, found in contents.items() if found != first[name]}
+        for index, contents in own.items()
+    }
 
-    order: tuple[int, int, str]
-    cell: Cell
-    code: int
-    count: int
+
+def _tallies(parts: Iterable[Part]) -> Counter[tuple[int, int]]:
+    """(number of the cell, code) -> how many subjects."""
+    counted: Counter[tuple[int, int]] = Counter()
+    for part in parts:
+        for cell, code, count in part.tallies:
+            counted[cell, code] += count
+    return counted
 
 
-def _aware(dataset: Evidence, others: dict[str, tuple[str, ...]]) -> Evidence:
-    if dataset.subject.key not in others or not text(dataset, "dataset.sha256"):
-        return dataset
-    where = f"the runs read that used a dataset named {text(dataset, 'dataset.name')}"
-    fact = Fact(others[dataset.subject.key], where)
-    return replace(dataset, facts={**dataset.facts, "dataset.other_digests": fact})
+def _register(parts: Sequence[Part]) -> tuple[tuple[DatasetRow, ...], int]:
+    if len(parts) == 1:
+        return parts[0].datasets
+    return one_register([part.register for part in parts if part.register is not None])
+
+
+def _seals(parts: Iterable[Part]) -> tuple[SealCheck, ...] | None:
+    made = [part.seals for part in parts if part.seals is not None]
+    if not made:
+        return None
+    return tuple(sorted((one for some in made for one in some), key=lambda one: one.run_id))

@@ -61,6 +61,15 @@ def facts_needed(packs: Sequence[Pack]) -> set[str]:
     return found
 
 
+def cells_of(packs: Sequence[Pack]) -> tuple[Cell, ...]:
+    """Every rule about runs and datasets, and where its answers will stand."""
+    rules = [(pack, rule) for pack in packs for rule in pack.rules if rule.scope in SCOPES]
+    return tuple(
+        Cell(pack, rule, SCOPES[rule.scope], f"a{number}")
+        for number, (pack, rule) in enumerate(rules)
+    )
+
+
 def judge(tables: Tables, packs: Sequence[Pack], as_of: datetime) -> tuple[Cell, ...]:
     """Put every rule about runs and datasets to all of them.
 
@@ -68,21 +77,18 @@ def judge(tables: Tables, packs: Sequence[Pack], as_of: datetime) -> tuple[Cell,
         NotInColumnsError: a rule cannot be put to columns; nothing was judged.
     """
     compiler = Compiler(tables.columns, as_of)
-    cells: list[Cell] = []
+    cells = cells_of(packs)
     layers: dict[str, list[tuple[str, str, str]]] = {table: [] for table in SCOPES.values()}
-    for pack in packs:
-        for rule in (one for one in pack.rules if one.scope in SCOPES):
-            force = [
-                (number, waiver)
-                for number, waiver in enumerate(pack.waivers, start=1)
-                if in_force(waiver, rule, as_of)
-            ]
-            layer, code = compiler.rule(pack, rule, force)
-            cell = Cell(pack, rule, SCOPES[rule.scope], f"a{len(cells)}")
-            cells.append(cell)
-            layers[cell.table].append((cell.name, layer, code))
+    for cell in cells:
+        force = [
+            (number, waiver)
+            for number, waiver in enumerate(cell.pack.waivers, start=1)
+            if in_force(waiver, cell.rule, as_of)
+        ]
+        layer, code = compiler.rule(cell.pack, cell.rule, force)
+        layers[cell.table].append((cell.name, layer, code))
     _Judge(tables, compiler).answer(layers)
-    return tuple(cells)
+    return cells
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,10 @@ def run_audit(
         StoreError: the store cannot be read, or nothing in it has been selected or has ended.
     """
     store = open_store(
-        request.store, through_mlflow=request.engine == "plain", deadline_s=request.deadline_s
+        request.store,
+        through_mlflow=request.engine == "plain",
+        deadline_s=request.deadline_s,
+        apart=request.engine in ("columns", "spark"),
     )
     try:
         audit = _audit(request, store, as_of, progress)
@@ -57,7 +60,7 @@ def run_audit(
 
 
 def _audit(request: AuditRequest, store: Store, as_of: datetime, progress: Progress) -> Audit:
-    if isinstance(store, Remote) and not request.query.models_only:
+    if isinstance(store, Remote) and not request.query.models_only and request.engine != "spark":
         with store.fetched(
             request.query, lambda count: progress("Fetching runs", count, None)
         ) as fetched:

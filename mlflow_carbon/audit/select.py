@@ -32,13 +32,15 @@ class AuditRequest:
     command: str = ""
     engine: str = "auto"
     """``columns``: straight from the database, all rules at once. ``plain``: run by run through MLflow.
+    ``spark``: as columns, each bucket of a snapshot where Spark has room.
     ``auto``: columns where that can be done and there are many runs. The answers are the same."""
     memory_mb: int = 1024
     """What the columns may take before they go to disk."""
     jobs: int = 0
-    """Threads; 0: as many as there are processors."""
+    """Threads; 0: as many as there are processors, on Spark one for each bucket."""
     findings_file: Path | None = None
-    """Where an audit in columns writes all its answers on runs and datasets, as Parquet."""
+    """Where an audit in columns writes all its answers on runs and datasets, as Parquet: a file, or a
+    folder of them when the store is a snapshot in buckets."""
     digests_file: Path | None = None
     """Where an audit in columns writes one digest for each run (``audit.digests``)."""
     seals: Callable[[str], SealCheck] | None = None

@@ -1,4 +1,4 @@
-"""The energy account and the dataset register over the columns of many runs; the sums of ``account``."""
+"""The energy of many runs over their columns; the sums of ``account``."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlflow_carbon.audit.account import FAILED, FAILED_EXITS, MEASURED, factor_text, methods_of
-from mlflow_carbon.audit.summary import DatasetRow, EnergyAccount, MeasuringCost, RunEnergyRow
+from mlflow_carbon.audit.exact import Exact, exactly
+from mlflow_carbon.audit.sums import EMISSIONS, ENERGY, LISTED_RUNS, EnergyPart
 from mlflow_carbon.evidence.facts import PARENT_TAG
 from mlflow_carbon.evidence.tables import Tables
 from mlflow_carbon.evidence.trees import CLOCK_SLACK_MS, ROUNDING, Node, count_once
-from mlflow_carbon.schema import MIXED_BASES, Metric, Tag
+from mlflow_carbon.schema import Metric, Tag
 from mlflow_carbon.units import G_PER_KG, J_PER_KWH, Range
 
-LISTED_RUNS = 500
-LISTED_DATASETS = 5_000
+_BATCH_ROWS = 65_536
 
 _ENERGY = (Metric.ENERGY_KWH_LOW, Metric.ENERGY_KWH, Metric.ENERGY_KWH_HIGH)
 _EMISSIONS = (Metric.EMISSIONS_KG_LOW, Metric.EMISSIONS_KG, Metric.EMISSIONS_KG_HIGH)
@@ -75,6 +75,7 @@ class Totals:
             " ELSE method::INTEGER END AS measured_j FROM ("
             f" SELECT rid, run_uuid, start_time, end_time, {figures},"
             f" {self._column(f'metric.{Metric.MEASURING_CPU_S}')} AS cost_s,"
+            " (end_time - start_time) / 1000.0::DOUBLE AS wall_s,"
             f" COALESCE({parent}, '') AS parent, COALESCE({tree} = 'inclusive', false) AS inclusive,"
             f" status IN ({states}) OR COALESCE({self._column(f'tag.{Tag.EXIT}')} IN ({exits}), false)"
             f" AS failed, {known} AS known, {good} AS good, {method} AS method"
@@ -170,71 +171,62 @@ class Totals:
             {"inside": [row[8] for row in rows if row[0] in inside]},
         )
 
-    def account(self, rows: Sequence[RunEnergyRow]) -> EnergyAccount:
-        """The account; ``rows``: the runs that are listed."""
+    def part(self) -> EnergyPart:
+        """What these runs add to the account."""
         con = self.tables.con
-        found = con.execute(
-            "SELECT sum(e_low), sum(e_mid), sum(e_high), sum(g_low), sum(g_mid), sum(g_high),"
-            " COALESCE(sum(measured_j), 0), count(*) FROM energy JOIN place USING (rid)"
-            " WHERE place = 'counted'"
-        ).fetchone()
-        counts = dict(con.execute("SELECT place, count(*) FROM place GROUP BY 1").fetchall())
-        everyone = sum(counts.values())
-        energy, emissions = found[:3] if found else (None,), found[3:6] if found else (None,)
-        total = None if energy[0] is None else Range(*energy)
-        measured = found[6] if found else 0.0
-        return EnergyAccount(
-            rows=tuple(rows),
-            total_j=total,
-            measured_j=measured,
-            modelled_j=max((total.mid if total else 0.0) - measured, 0.0),
-            emissions_g=None if emissions[0] is None or self._bases() > 1 else Range(*emissions),
-            runs_counted=counts.get("counted", 0),
-            runs_inside_counted=counts.get("inside", 0),
-            runs_unmeasured=counts.get("unmeasured", 0),
-            failed_runs_j=self._failed_j(),
+        places = con.execute("SELECT place, count(*) FROM place GROUP BY 1").fetchall()
+        counted = " FROM energy JOIN place USING (rid) WHERE place = 'counted'"
+        measuring = f"{counted} AND cost_s >= 0 AND wall_s IS NOT NULL"
+        ((told,),) = con.execute(f"SELECT count(*){measuring}").fetchall()
+        sums = {
+            **self._sums(ENERGY, f"{counted} AND e_mid IS NOT NULL"),
+            **self._sums(EMISSIONS, f"{counted} AND g_mid IS NOT NULL"),
+            **self._sums(("measured_j",), f"{counted} AND measured_j IS NOT NULL"),
+            **self._sums(("failed_j",), self._failed()),
+            **self._sums(("cost_s", "wall_s"), measuring),
+        }
+        return EnergyPart(
+            sums=sums,
+            places=dict(places),
+            bases=self._bases(),
             factors=self._factors(),
-            measuring=self._measuring(),
-            rows_left_out=everyone - len(rows),
+            most=self._most(),
+            measuring=told,
         )
 
-    def _measuring(self) -> MeasuringCost | None:
-        row = self.tables.con.execute(
-            "SELECT sum(cost_s), sum((end_time - start_time) / 1000), count(*) FROM energy"
-            " JOIN place USING (rid) WHERE place = 'counted' AND cost_s >= 0"
-            " AND end_time IS NOT NULL AND start_time IS NOT NULL"
-        ).fetchone()
-        return MeasuringCost(*row) if row and row[2] else None
+    def _sums(self, columns: Sequence[str], rows: str) -> dict[str, Exact]:
+        """The sum of each column; without rows there is none."""
+        sums: dict[str, Exact] = {}
+        found = self.tables.con.sql(f"SELECT {', '.join(columns)}{rows}")
+        for batch in found.to_arrow_reader(_BATCH_ROWS):
+            for name in columns:
+                sums[name] = sums.get(name, Exact()) + exactly(batch.column(name).to_numpy())
+        return sums
 
-    def _failed_j(self) -> float:
-        """What failed runs used; a failed run inside a failed one only once."""
-        row = self.tables.con.execute(
-            "WITH RECURSIVE up AS ("
+    def _failed(self) -> str:
+        """SQL: what failed runs used; a failed run inside a failed one only once."""
+        return (
+            " FROM (WITH RECURSIVE up AS ("
             " SELECT f.rid AS rid, f.parent AS parent, f.rid AS at FROM energy f JOIN place USING (rid)"
             " WHERE failed AND e_mid IS NOT NULL AND place = 'inside'"
             " UNION SELECT up.rid, p.parent, p.rid FROM up JOIN place ON place.rid = up.at"
             " JOIN energy p ON p.run_uuid = up.parent WHERE place.place = 'inside')"
-            " SELECT COALESCE(sum(e_mid), 0) FROM energy JOIN place USING (rid)"
-            " WHERE failed AND place <> 'unmeasured' AND rid NOT IN ("
+            " SELECT e_mid AS failed_j FROM energy JOIN place USING (rid)"
+            " WHERE failed AND place <> 'unmeasured' AND e_mid IS NOT NULL AND rid NOT IN ("
             " SELECT up.rid FROM up JOIN energy p ON p.rid = up.at"
-            " WHERE up.at <> up.rid AND p.failed AND p.e_mid IS NOT NULL)"
-        ).fetchone()
-        return float(row[0]) if row else 0.0
+            " WHERE up.at <> up.rid AND p.failed AND p.e_mid IS NOT NULL))"
+        )
 
-    def _bases(self) -> int:
-        """How many kinds of factor the counted emissions rest on: different kinds are not added up.
+    def _bases(self) -> frozenset[str]:
+        """Which kinds of factor the counted emissions rest on."""
+        rows = self.tables.con.execute(
+            f"SELECT DISTINCT COALESCE({self._column(f'tag.{Tag.FACTOR_BASIS}')}, '') FROM run"
+            " JOIN place USING (rid) JOIN energy USING (rid)"
+            " WHERE place = 'counted' AND g_mid IS NOT NULL"
+        ).fetchall()
+        return frozenset(basis for (basis,) in rows)
 
-        A run that is mixed in itself counts as two.
-        """
-        basis = self._column(f"tag.{Tag.FACTOR_BASIS}")
-        row = self.tables.con.execute(
-            f"SELECT count(DISTINCT COALESCE({basis}, '')) + count(DISTINCT CASE WHEN"
-            f" starts_with({basis}, '{MIXED_BASES}') THEN 1 END) FROM run JOIN place USING (rid)"
-            " JOIN energy USING (rid) WHERE place = 'counted' AND g_mid IS NOT NULL"
-        ).fetchone()
-        return int(row[0]) if row else 0
-
-    def _factors(self) -> tuple[str, ...]:
+    def _factors(self) -> frozenset[str]:
         names = [
             self._column(f"tag.{tag}")
             for tag in (Tag.FACTOR, Tag.FACTOR_SOURCE, Tag.FACTOR_YEAR, Tag.FACTOR_BASIS)
@@ -243,56 +235,11 @@ class Totals:
             f"SELECT DISTINCT {', '.join(names)} FROM run JOIN place USING (rid)"
             f" WHERE place = 'counted' AND {names[0]} IS NOT NULL"
         ).fetchall()
-        return tuple(sorted({factor_text(*(text or "" for text in row)) for row in rows}))
+        return frozenset(factor_text(*(text or "" for text in row)) for row in rows)
 
-    def listed_runs(self) -> list[str]:
-        """Ids of the runs that used most, at most ``LISTED_RUNS``; those without a figure last."""
+    def _most(self) -> tuple[tuple[float | None, str], ...]:
         rows = self.tables.con.execute(
-            "SELECT run_uuid FROM energy ORDER BY e_mid DESC NULLS LAST, run_uuid LIMIT $most",
+            "SELECT e_mid, run_uuid FROM energy ORDER BY e_mid DESC NULLS LAST, run_uuid LIMIT $most",
             {"most": LISTED_RUNS},
         ).fetchall()
-        return [row[0] for row in rows]
-
-    def datasets(self) -> tuple[tuple[DatasetRow, ...], int]:
-        """The register, most used first when there are too many; and how many are left out."""
-        con = self.tables.con
-        texts = ("hash_scope", "license", "origin", "sensitive", "declared_by", "source")
-        said = ", ".join(
-            f"COALESCE(list_sort(list(DISTINCT d_{key}) FILTER (d_{key} IS NOT NULL)), []) AS {key}"
-            for key in texts
-        )
-        con.execute(
-            f"CREATE TABLE register AS SELECT raw_name, raw_digest, COALESCE(d_sha256, '') AS sha256, {said},"
-            " list(DISTINCT d_rows) FILTER (d_rows IS NOT NULL) AS rows,"
-            " COALESCE(list_sort(list(DISTINCT raw_context) FILTER (raw_context <> '')), []) AS contexts,"
-            " count(DISTINCT rid) AS runs FROM used GROUP BY ALL"
-        )
-        rows = con.execute(
-            f"SELECT raw_name, raw_digest, sha256, {', '.join(texts)}, rows, contexts, runs FROM register"
-            " ORDER BY runs DESC, raw_name, raw_digest, sha256 LIMIT $most",
-            {"most": LISTED_DATASETS},
-        ).fetchall()
-        count = con.execute("SELECT count(*) FROM register").fetchone()
-        made = sorted(map(_dataset_row, rows), key=lambda row: (row.name, row.digest, row.sha256))
-        return tuple(made), (count[0] if count else 0) - len(made)
-
-
-def _dataset_row(row: Sequence[object]) -> DatasetRow:
-    name, digest, sha256, *told = row
-    texts = [" | ".join(map(str, one)) if isinstance(one, list) else "" for one in told[:6]]
-    rows, contexts, runs = told[6:]
-    only = rows[0] if isinstance(rows, list) and len(rows) == 1 else ""
-    return DatasetRow(
-        name=str(name),
-        digest=str(digest),
-        sha256=str(sha256),
-        hash_scope=texts[0],
-        rows=int(only) if str(only).isascii() and str(only).isdigit() else None,
-        license=texts[1],
-        origin=texts[2],
-        sensitive=texts[3],
-        declared_by=texts[4],
-        contexts=tuple(map(str, contexts)) if isinstance(contexts, list) else (),
-        runs=int(str(runs)),
-        source=texts[5],
-    )
+        return tuple((energy_j, run_id) for energy_j, run_id in rows)

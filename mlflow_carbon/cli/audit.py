@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FORMATS = ("pdf", "html", "json", "csv", "parquet", "sarif", "junit", "oscal", "markdown")
 """As ``report.write`` has them; written out so that ``--help`` loads no renderer."""
 REPORT_FORMATS = "pdf,html,json"
-ENGINES = ("auto", "columns", "plain")
+ENGINES = ("auto", "columns", "plain", "spark")
 SEVERITIES = ("critical", "high", "medium", "low", "never")
 _ROOM_BYTES = 32 * 1024 * 1024
 """Free space asked for before the work starts; a report of 300 findings takes some 2 MB."""
@@ -92,11 +92,11 @@ def _end_of(
 @click.option("--as-of", callback=_moment, metavar="DATE", help="Audit as of this moment (UTC); default: SOURCE_DATE_EPOCH where it is set, else now.")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Exit with 3 when evidence is missing or not all could be read.")  # fmt: skip
 @click.option("--fail-on", type=click.Choice(SEVERITIES), default="low", show_default=True, help="Exit with 1 only when a rule of this severity or worse failed.")  # fmt: skip
-@click.option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="columns: straight from the database, for very many runs; plain: through MLflow. The answers are the same.")  # fmt: skip
-@click.option("--memory", type=click.IntRange(min=128), default=1024, show_default=True, metavar="MB", help="What the columns may take before they go to disk.")  # fmt: skip
+@click.option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="columns: straight from the database, for very many runs; plain: through MLflow; spark: buckets of a snapshot on a cluster. The answers are the same.")  # fmt: skip
+@click.option("--memory", type=click.IntRange(min=128), default=1024, show_default=True, metavar="MB", help="What the columns (of one bucket) may take before they go to disk.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(min=0), default=0, help="Threads; default: one for each processor.")  # fmt: skip
 @click.option("--deadline", type=click.FloatRange(min=1), default=3600, show_default=True, metavar="SECONDS", help="What a server may take for all it is asked.")  # fmt: skip
-@click.option("--all-findings", "findings_file", type=click.Path(path_type=Path, dir_okay=False), help="Write every answer of an audit in columns to this Parquet file too.")  # fmt: skip
+@click.option("--all-findings", "findings_file", type=click.Path(path_type=Path, dir_okay=False), help="Write every answer of an audit in columns to this Parquet file too; of a snapshot in buckets, to a new folder of them.")  # fmt: skip
 @click.option("--incremental", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER", help="Keep the audit there; while nothing is written to the store, the next one uses it. Tells which runs were edited since.")  # fmt: skip
 @pdf_signing
 def command(

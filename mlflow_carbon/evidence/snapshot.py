@@ -4,6 +4,7 @@
     SHA256SUMS               of every file; ``sha256sum -c SHA256SUMS`` checks it too
     runs/part-00000.parquet  one folder for each table, in parts of at most ``PART_ROWS`` rows
 
+A snapshot in buckets has ``runs/bucket-00000-part-00000.parquet`` and so on, see ``buckets``.
 Text that is missing is empty in the copy; MLflow makes no difference between the two.
 """
 
@@ -14,8 +15,8 @@ import json
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,7 @@ import duckdb
 import pyarrow as pa
 
 from mlflow_carbon.errors import OutputError, StoreError
+from mlflow_carbon.evidence.buckets import RUN_OF, Buckets, divided, prefix
 from mlflow_carbon.evidence.filters import Where
 from mlflow_carbon.evidence.sql import Source
 from mlflow_carbon.schema import Metric
@@ -34,6 +36,7 @@ MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
 PART_ROWS = 2_000_000
 _BATCH_ROWS = 65_536
 _SCHEMA = "mlflow"
+_BUCKET = "/bucket-"
 
 _TEXT, _WHOLE, _REAL, _FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 
@@ -75,14 +78,7 @@ TABLES: Mapping[str, Mapping[str, pa.DataType]] = {
 }
 """What an audit reads of MLflow's database."""
 
-_OF_RUN = {
-    "latest_metrics": "run_uuid",
-    "metrics": "run_uuid",
-    "params": "run_uuid",
-    "tags": "run_uuid",
-    "inputs": "destination_id",
-    "runs": "run_uuid",
-}
+_OF_RUN = {table: column for table, column in RUN_OF.items() if table != "input_tags"}
 """Tables of which only the rows of chosen runs are copied, and the column that names the run."""
 
 
@@ -92,11 +88,17 @@ def is_snapshot(address: str) -> bool:
 
 
 def write_snapshot(
-    source: Source, chosen: Where | None, folder: Path, made_at: datetime, about: Mapping[str, Any]
+    source: Source,
+    chosen: Where | None,
+    folder: Path,
+    made_at: datetime,
+    about: Mapping[str, Any],
+    buckets: int = 1,
 ) -> str:
     """Copy the tables into a new folder, all or nothing; answers with the digest of ``SHA256SUMS``.
 
     ``chosen``: only the runs (deleted ones too) that meet it. ``about`` goes into the manifest.
+    ``buckets``: divide the runs into as many, each of which can be audited by itself.
 
     Raises:
         OutputError: the folder is there already, or cannot be written.
@@ -110,16 +112,18 @@ def write_snapshot(
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror}).") from None
     try:
-        rows = {
-            table: _copy(source, table, chosen, partial)
-            for table in TABLES
-            if table in source.columns
-        }
+        with divided(source, buckets) if buckets > 1 else nullcontext() as into:
+            rows = {
+                table: _copy(source, table, chosen, partial, into)
+                for table in TABLES
+                if table in source.columns
+            }
         manifest = {
             "format": FORMAT,
             "made_at": made_at.isoformat(),
             "store": source.shown,
             **about,
+            "buckets": buckets,
             "rows": rows,
         }
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
@@ -138,7 +142,9 @@ def write_snapshot(
     return _sha256(folder / SUMS)
 
 
-def _copy(source: Source, table: str, chosen: Where | None, folder: Path) -> int:
+def _copy(
+    source: Source, table: str, chosen: Where | None, folder: Path, into: Buckets | None
+) -> int:
     """Stream one table into its parts; answers with the number of rows."""
     schema = pa.schema(
         [(name, kind) for name, kind in TABLES[table].items() if name in source.columns[table]]
@@ -156,10 +162,20 @@ def _copy(source: Source, table: str, chosen: Where | None, folder: Path) -> int
         values += chosen.values
     (folder / table).mkdir()
     total = 0
-    with _Parts(folder / table, schema) as parts, source.batches(query, values) as batches:
+
+    def cast() -> Iterator[pa.Table]:
+        nonlocal total
         for batch in batches:
-            parts.add(pa.Table.from_batches([batch]).cast(schema))
             total += batch.num_rows
+            yield pa.Table.from_batches([batch]).cast(schema)
+
+    with _Parts(folder / table, schema) as parts, source.batches(query, values) as batches:
+        if into is not None and table in RUN_OF:
+            rows = (batch for part in cast() for batch in part.to_batches())
+            into.write(table, pa.RecordBatchReader.from_batches(schema, rows), folder / table)
+        else:
+            for part in cast():
+                parts.add(part)
     return total
 
 
@@ -205,19 +221,32 @@ class Snapshot:
 
     is_sqlite = False
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, bucket: int | None = None, apart: bool = False) -> None:
         """Check every digest, then open it.
+
+        ``bucket``: with the runs of this one only. ``apart``: the caller opens each bucket too, which
+        then checks the files of its own.
 
         Raises:
             StoreError: a file is missing, was changed or was added; names it.
         """
         self._folder = folder
-        files = _checked(folder)
+        self.sealed = _sha256(folder / SUMS)
+        """SHA-256 of ``SHA256SUMS``, and so of the whole snapshot."""
+        sums = _sums(folder)
+        files = [
+            name
+            for name in sums
+            if bucket is None or _BUCKET not in name or f"/{prefix(bucket)}" in name
+        ]
+        _check(folder, sums, [name for name in files if not apart or _BUCKET not in name])
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if manifest.get("format") != FORMAT:
             raise StoreError(f"{folder}: is of format {manifest.get('format')!r}, not {FORMAT!r}.")
-        sealed = _sha256(folder / SUMS)[:16]
-        self.shown = f"snapshot {folder} (SHA256SUMS {sealed}...) of {manifest.get('store')}"
+        self.buckets = int(manifest.get("buckets", 1))
+        self.shown = (
+            f"snapshot {folder} (SHA256SUMS {self.sealed[:16]}...) of {manifest.get('store')}"
+        )
         self._scratch = tempfile.TemporaryDirectory(prefix="mlflow-carbon-")
         self._con = duckdb.connect(config={"temp_directory": self._scratch.name})
         self._con.execute("SET enable_progress_bar = false")
@@ -295,8 +324,8 @@ def _let_go(con: duckdb.DuckDBPyConnection, scratch: tempfile.TemporaryDirectory
     scratch.cleanup()
 
 
-def _checked(folder: Path) -> list[str]:
-    """The files of a snapshot, each as ``SHA256SUMS`` has it."""
+def _sums(folder: Path) -> dict[str, str]:
+    """File -> digest, as ``SHA256SUMS`` has it; these files are there, and no others."""
     wanted: dict[str, str] = {}
     for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
         digest, _, name = line.partition("  ")
@@ -309,9 +338,12 @@ def _checked(folder: Path) -> list[str]:
     for name in sorted(there ^ wanted.keys()):
         what = "is not there any more" if name in wanted else "was added after the snapshot"
         raise StoreError(f"{folder / name}: {what}. Nothing was audited.")
-    for name, digest in wanted.items():
-        if _sha256(folder / name) != digest:
+    return dict(sorted(wanted.items()))
+
+
+def _check(folder: Path, sums: Mapping[str, str], names: Iterable[str]) -> None:
+    for name in names:
+        if _sha256(folder / name) != sums[name]:
             raise StoreError(
                 f"{folder / name}: was changed after the snapshot was made. Nothing was audited."
             )
-    return sorted(wanted)

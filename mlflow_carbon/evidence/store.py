@@ -29,11 +29,17 @@ MAX_OTHER_DIGESTS = 20
 """Of one dataset name; that there are any is what a rule asks, and who reads needs no thousand."""
 
 
-def open_store(uri: str, *, through_mlflow: bool = False, deadline_s: float = DEADLINE_S) -> Store:
+def open_store(
+    uri: str,
+    *,
+    through_mlflow: bool = False,
+    deadline_s: float = DEADLINE_S,
+    apart: bool = False,
+) -> Store:
     """The store behind an address; waits some seconds at most for one that does not answer.
 
     ``through_mlflow``: by MLflow's own calls, one after another, also where there is a faster way.
-    ``deadline_s``: what a server may take for all it is asked.
+    ``deadline_s``: what a server may take for all it is asked. ``apart``: as for ``Snapshot``.
 
     Raises:
         StoreError: there is none, it cannot be reached, or opening it would change it.
@@ -48,7 +54,7 @@ def open_store(uri: str, *, through_mlflow: bool = False, deadline_s: float = DE
             raise StoreError(
                 f"{uri}: is a snapshot, which MLflow does not read. Leave --engine out."
             )
-        return TableStore(Snapshot(Path(uri)))
+        return TableStore(Snapshot(Path(uri), apart=apart))
     revision = probe(uri)
     tables = can_read(uri) and not through_mlflow
     if tables and revision in READABLE:

@@ -1,0 +1,111 @@
+"""Where runs are audited: a store that is open, or one bucket of a snapshot; and the engine for their columns."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import duckdb
+
+from mlflow_carbon.audit.select import AuditRequest, Progress
+from mlflow_carbon.errors import StoreError
+from mlflow_carbon.evidence.snapshot import Snapshot
+from mlflow_carbon.evidence.sql import Source
+
+
+class Place(Protocol):
+    """Where some of the runs are."""
+
+    @property
+    def number(self) -> int | None:
+        """Of the bucket; ``None``: all runs are here."""
+
+    def opened(self) -> AbstractContextManager[Source]:
+        """The tables, to read from."""
+
+    def progress(self, stage: str, done: int, total: int | None) -> None:
+        """Tell how far it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """All runs of a store that is open."""
+
+    source: Source
+    told: Progress
+    number: int | None = None
+
+    @contextmanager
+    def opened(self) -> Iterator[Source]:
+        """The store, which stays open."""
+        yield self.source
+
+    def progress(self, stage: str, done: int, total: int | None) -> None:
+        """Tell whoever waits."""
+        self.told(stage, done, total)
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One bucket of a snapshot, which every machine finds at the same path."""
+
+    folder: Path
+    sealed: str
+    """SHA-256 of the snapshot's ``SHA256SUMS``, as who asks has seen it."""
+    number: int | None
+
+    @contextmanager
+    def opened(self) -> Iterator[Source]:
+        """The snapshot with the runs of this bucket, their files checked.
+
+        Raises:
+            StoreError: it is not there, or not as it was.
+        """
+        if not self.folder.is_dir():
+            raise StoreError(
+                f"{self.folder}: is not there on every machine that has a part in the audit. Put the "
+                "snapshot on storage that all of them see at the same path."
+            )
+        snapshot = Snapshot(self.folder, bucket=self.number)
+        try:
+            if snapshot.sealed != self.sealed:
+                raise StoreError(f"{self.folder}: is another snapshot on one of the machines.")
+            yield snapshot
+        finally:
+            snapshot.close()
+
+    def progress(self, stage: str, done: int, total: int | None) -> None:
+        """Nobody waits for parts of a bucket."""
+
+
+@contextmanager
+def columns_engine(request: AuditRequest, source: Source) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB of its own: in memory up to the limit, then in a folder for temporary files.
+
+    Raises:
+        StoreError: neither is enough.
+    """
+    with tempfile.TemporaryDirectory(prefix="mlflow-carbon-") as folder:
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": f"{request.memory_mb}MB",
+            "temp_directory": folder,
+            "preserve_insertion_order": False,
+            "threads": request.jobs or os.cpu_count() or 1,
+        }
+        con = duckdb.connect(config=config)
+        con.execute("SET enable_progress_bar = false")  # it would go to standard output
+        try:
+            yield con
+        except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+            raise StoreError(
+                f"{source.shown}: {request.memory_mb} MB of memory and the room in {folder} are not "
+                f"enough ({str(error).splitlines()[0]}). Give more with --memory, or more room for "
+                "temporary files with TMPDIR."
+            ) from None
+        finally:
+            con.close()
