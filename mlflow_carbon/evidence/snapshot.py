@@ -255,7 +255,12 @@ class Snapshot:
             for table in TABLES
             if (parts := [str(folder / name) for name in files if name.startswith(f"{table}/")])
         }
-        self._show_in(self._con, "main")
+        try:
+            self._show_in(self._con, "main")
+        except duckdb.Error as error:
+            _let_go(self._con, self._scratch)
+            _check(folder, sums, files)  # those of buckets too: a changed one is named
+            raise self._unreadable(error) from None
         self._closed = weakref.finalize(self, _let_go, self._con, self._scratch)
 
     def close(self) -> None:
