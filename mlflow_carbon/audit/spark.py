@@ -61,13 +61,14 @@ def on_spark() -> Iterator[Run]:
 
 def _run(context: Any, task: Callable[..., Any], given: Sequence[tuple[Place, Any]]) -> list[Any]:
     from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
 
     if not given:
         return []
     checked = partial(_told, mlflow_carbon.__version__, task)
     try:
         results: list[Any] = context.parallelize(given, len(given)).map(checked).collect()
-    except Py4JError as error:
+    except (Py4JError, PySparkException) as error:
         raise StoreError(f"Spark gave up: {_reason(error)}. Nothing was audited.") from None
     for one in results:
         if isinstance(one, _Refused):
@@ -96,6 +97,6 @@ def _reason(error: Exception) -> str:
     text = str(cause.getMessage() if cause is not None else error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     said = [line for line in lines if not line.startswith("at ")]
-    python = "PythonException" in text
-    before = next((n for n, line in enumerate(said) if line.startswith("Driver stacktrace")), None)
-    return (said[:before][-1] if python else said[0])[:300].rstrip(".")
+    ends = ("Driver stacktrace", "JVM stacktrace")
+    before = next((n for n, line in enumerate(said) if line.startswith(ends)), None)
+    return (said[:before][-1] if "Traceback (" in text else said[0])[:300].rstrip(".")
