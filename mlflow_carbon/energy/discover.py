@@ -20,6 +20,7 @@ from mlflow_carbon.energy.perf import open_counters
 from mlflow_carbon.energy.proc import Tree, this_tree
 from mlflow_carbon.energy.proc import memory_bytes as total_memory
 from mlflow_carbon.energy.processor import Processor, read_processor
+from mlflow_carbon.energy.psys import checked
 from mlflow_carbon.energy.rapl import AMD_ERROR, INTEL_ERROR, NOTES, RaplZone, find_zones
 from mlflow_carbon.energy.wall import WallSensor, wall_source
 from mlflow_carbon.settings import Settings, visible_amd_gpus, visible_gpus
@@ -69,7 +70,8 @@ def discover(settings: Settings, root: Path = Path("/")) -> Discovery:
         inside = "contained in the figure of the module"
         unmeasured += [Unmeasured(part, inside) for part in (Component.CPU, Component.DRAM)]
     else:
-        meters += [Attributed(counter, share) for counter in rapl]
+        counters = checked(rapl, root / "sys/class/powercap")
+        meters += [Attributed(counter, share) for counter in counters]
         measured = {meter.info.component for meter in rapl}
         if Component.CPU not in measured:
             meters.append(CpuModel(processor, tree, why=refused))

@@ -48,12 +48,12 @@ def find_zones(powercap: Path = POWERCAP) -> list[Zone]:
     """
     found: dict[str, Zone] = {}
     for top in sorted(powercap.glob("*rapl*:*")):
-        name = _text(top / "name")
+        name = text(top / "name")
         if top.name.count(":") != 1 or name is None or not name.startswith("package-"):
             continue
         found.setdefault(name, Zone(top, name))
         for part in sorted(top.glob(f"{top.name}:*")):
-            if _text(part / "name") == "dram":
+            if text(part / "name") == "dram":
                 found.setdefault(f"{name}/dram", Zone(part, f"{name}/dram"))
     zones = sorted(found.values(), key=lambda zone: zone.name)
     return [zone for n, zone in enumerate(zones) if not any(_mirrors(zone, z) for z in zones[:n])]
@@ -68,14 +68,15 @@ def _mirrors(zone: Zone, other: Zone) -> bool:
     package, die, _ = zone.name.partition("-die-")
     if not die or not other.name.startswith(f"{package}-die-") or zone.component != other.component:
         return False
-    values = [_text(one.path / "energy_uj") or "" for one in (other, zone)]
+    values = [text(one.path / "energy_uj") or "" for one in (other, zone)]
     if not all(value.isdigit() for value in values):
         return False
     first_uj, second_uj = map(int, values)
     return first_uj > _GROWN_UJ and abs(second_uj - first_uj) < _SAME_UJ
 
 
-def _text(path: Path) -> str | None:
+def text(path: Path) -> str | None:
+    """What a small file says; ``None`` where it cannot be read."""
     try:
         return path.read_text().strip()
     except OSError:
@@ -84,7 +85,7 @@ def _text(path: Path) -> str | None:
 
 def _rated_w(zone: Path) -> float | None:
     """The power limit the maker gives (``constraint_*_max_power_uw``), if the zone has one."""
-    values = [_text(path) or "" for path in zone.glob("constraint_*_max_power_uw")]
+    values = [text(path) or "" for path in zone.glob("constraint_*_max_power_uw")]
     watts = [int(value) / 1e6 for value in values if value.isdigit()]
     return max((value for value in watts if value > 0), default=None)
 
