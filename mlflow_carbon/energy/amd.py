@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+from types import ModuleType
 from typing import Any
 
 from mlflow_carbon.energy.gpu import Board
@@ -16,6 +17,23 @@ from mlflow_carbon.energy.gpu import Board
 _MOST_W = 5000.0
 _NOTE = "board power: +/-5 % assumed, AMD states no error"
 _TICK_S = 0.1
+
+
+def load_api() -> ModuleType:
+    """AMD's bindings.
+
+    Raises:
+        OSError: they or ROCm's library are not installed; the text says which.
+    """
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints where it finds no library
+            return importlib.import_module("amdsmi")
+    except ModuleNotFoundError as error:
+        raise OSError(
+            "AMD's bindings are not installed: pip install 'mlflow-carbon[amd]'"
+        ) from error
+    except (ImportError, KeyError, AttributeError, OSError) as error:
+        raise OSError(f"amdsmi finds no libamd_smi.so of its version: {error}") from error
 
 
 class AmdSmi:
@@ -27,15 +45,7 @@ class AmdSmi:
         Raises:
             OSError: the bindings or ROCm's library are not installed, or the driver refuses; the text says which.
         """
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):  # it prints where it finds no library
-                self.api: Any = importlib.import_module("amdsmi")
-        except ModuleNotFoundError as error:
-            raise OSError(
-                "AMD's bindings are not installed: pip install 'mlflow-carbon[amd]'"
-            ) from error
-        except (ImportError, KeyError, AttributeError, OSError) as error:
-            raise OSError(f"amdsmi finds no libamd_smi.so of its version: {error}") from error
+        self.api: Any = load_api()
         self.ask("amdsmi_init")
 
     def ask(self, call: str, *arguments: object) -> Any:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from mlflow_carbon.energy import nvml as nvidia
 from mlflow_carbon.energy.attribution import Attributed, CpuShare, FixedShare, GpuShare, Share
 from mlflow_carbon.energy.estimate import CpuModel, DramModel
 from mlflow_carbon.energy.gpu import GpuMeter
@@ -92,7 +93,8 @@ def _apple() -> tuple[Sequence[Meter], list[Unmeasured]]:
     from mlflow_carbon.energy import apple
 
     try:
-        return _in_time(lambda: apple.open_counters(apple.load())), []
+        monitor = apple.load()
+        return _in_time(lambda: apple.open_counters(monitor)), []
     except OSError as error:
         return [], [Unmeasured(Component.GPU, f"Apple silicon: {error}")]
 
@@ -151,6 +153,7 @@ def _gpus(root: Path, tree: Tree) -> tuple[list[Meter], list[Unmeasured]]:
 
 def _nvidia(present: list[str], tree: Tree) -> tuple[list[Meter], list[Unmeasured]]:
     try:
+        nvidia.load_api()  # on this thread: an import beside the user's can keep both waiting for good
         nvml = _in_time(Nvml)
     except OSError as error:
         names = [name for name in present if name.startswith("NVIDIA")]
@@ -186,9 +189,10 @@ def _by_process(
 
 
 def _amd(names: list[str], tree: Tree) -> tuple[list[Meter], list[Unmeasured]]:
-    from mlflow_carbon.energy.amd import AmdSmi
+    from mlflow_carbon.energy.amd import AmdSmi, load_api
 
     try:
+        load_api()  # as NVIDIA's
         devices = _in_time(lambda: AmdSmi().devices())
     except OSError as error:
         return [], [Unmeasured(Component.GPU, f"{name}: {error}") for name in names]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from mlflow_carbon.energy.gpu import Board
@@ -23,6 +25,16 @@ SLICES = 7
 """A GPU in MIG mode is cut into at most this many compute slices."""
 
 
+def load_api() -> ModuleType:
+    """NVIDIA's bindings.
+
+    Raises:
+        OSError: the host has no library that they could use.
+    """
+    ctypes.CDLL("libnvidia-ml.so.1")  # importing pynvml costs 0.1 s: not without the library
+    return importlib.import_module("pynvml")
+
+
 class Nvml:
     """The library, loaded once per process; started again after a fork."""
 
@@ -32,10 +44,7 @@ class Nvml:
         Raises:
             OSError: no library, no driver, or the driver refuses; the text says which.
         """
-        ctypes.CDLL("libnvidia-ml.so.1")  # importing pynvml costs 0.1 s: not without the library
-        import pynvml
-
-        self.api: Any = pynvml
+        self.api: Any = load_api()
         self._pid = 0
         self.started = 0
         """How many times: handles are good for one."""

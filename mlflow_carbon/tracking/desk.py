@@ -1,7 +1,6 @@
 """What all records of a process share: the settings and, looked up once, the factor.
 
-Nothing of it is needed when a run begins, so what it needs itself is loaded when it is asked, on the
-sender's thread.
+It is asked on the sender's thread; what it loads then has been loaded already (``recorder``).
 """
 
 from __future__ import annotations
@@ -74,6 +73,8 @@ class Desk:
 
     @cached_property
     def _live(self) -> LiveIntensity | str | None:
+        if self.settings.live_intensity is None:
+            return None
         from mlflow_carbon.carbon.live import live_intensity
 
         return live_intensity(self.settings, self._region)

@@ -142,6 +142,9 @@ class Recorder:
         items = list(inputs)
         if not items:
             return
+        importlib.import_module(
+            "mlflow_carbon.datasets.standard"
+        )  # for the sender, as in ``_load``
         self.touched(run_id, client)
         session = self._sessions.get(run_id)
         used = session.datasets_used if session is not None else []
@@ -203,6 +206,10 @@ class Recorder:
             self._sessions[run_id] = session
             if parent_id in self._sessions:
                 self._sessions[parent_id].parent = True
+        if not self._loaded:
+            self._loaded = True
+            with harmless("load what writes records"):
+                _load(self._settings)
         self._start_sender()
         with harmless("keep a spool file") as attempt:
             self._claim(session)
@@ -290,7 +297,7 @@ class Recorder:
             if job is not None:
                 job.wait(max(0.0, until_s - time.monotonic()))
 
-    # On the sender's thread, where what it takes to write a record is loaded.
+    # On the sender's thread.
 
     def _conclude(self, session: Session, facts: Facts) -> None:
         from mlflow_carbon.tracking.sending import conclude
@@ -312,9 +319,6 @@ class Recorder:
 
     def _tick(self) -> None:
         now_ns = time.monotonic_ns()
-        if not self._loaded and self._sender is not None:
-            self._loaded = True  # a second into the first run: so that its end need not wait for it
-            self._sender.submit(_load)
         for session in list(self._sessions.values()):
             if session.leads:
                 with harmless("keep a spool file") as attempt:
@@ -365,8 +369,17 @@ class Recorder:
             self._finish(session, Exit.PROCESS_EXIT, worked_only=True)
 
 
-def _load() -> None:
-    importlib.import_module("mlflow_carbon.tracking.sending")
+def _load(settings: Settings) -> None:
+    """Load what our threads will need; they themselves must not import anything.
+
+    Python calls MLflow's import hook with its import lock held, and MLflow imports with the lock of that hook
+    held. So an import on a thread beside the user's can keep both waiting for good.
+    """
+    needed = ["tracking.sending", "tracking.recovery"]
+    needed += ["carbon.live"] if settings.live_intensity is not None else []
+    needed += ["signing.keys", "signing.statement"] if settings.signing_key else []
+    for name in needed:
+        importlib.import_module(f"mlflow_carbon.{name}")
 
 
 def _now() -> datetime:

@@ -1,6 +1,6 @@
 """What is written on the run of a session: figures while it is open, and the record at its end.
 
-This and all it takes is loaded on the sender's thread, a second into the first run.
+This works on the sender's thread and is loaded before, by the user's.
 """
 
 from __future__ import annotations

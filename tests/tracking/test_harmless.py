@@ -277,3 +277,35 @@ with mlflow.start_run(run_name="read-only") as run:
     assert our_tags(run)[Tag.STATUS] == "measured"
     artifacts = MlflowClient(store_uri).list_artifacts(run.info.run_id, "mlflow_carbon")
     assert Artifact.EVIDENCE in {artifact.path for artifact in artifacts}
+
+
+def test_a_thread_of_ours_imports_nothing_as_the_users_imports_could_wait_for_it_for_good(
+    interpreter: Program, store_uri: str
+) -> None:
+    """MLflow's import hook takes a lock under Python's own, and MLflow imports while it holds that lock."""
+    done = interpreter(
+        """
+import sys, threading, time
+class Spy:
+    def find_spec(self, name, path=None, target=None):
+        thread = threading.current_thread().name
+        if thread.startswith("mlflow-carbon"):
+            print(thread, name)
+import mlflow, pandas
+mlflow.set_experiment("imports")
+sys.meta_path.insert(0, Spy())
+with mlflow.start_run(run_name="spied"):
+    mlflow.log_input(mlflow.data.from_pandas(pandas.DataFrame({"a": [1, 2]}), name="d"), "training")
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        mlflow.log_metric("x", 1.0)
+        time.sleep(0.05)
+    # what writes the files of the record waits below, where the user's thread waits for it
+    print("ending")
+""",
+        MLFLOW_CARBON_PUBLISH_PERIOD_S="1",
+    )
+    assert done.code == 0, done.err
+    assert our_tags(runs(store_uri)["spied"])[Tag.STATUS] == "measured"
+    before, _, _ = done.out.partition("ending")
+    assert before == ""
