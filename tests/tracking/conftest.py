@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -120,14 +121,18 @@ runpy.run_path(job["script"], run_name="__main__")
 """
 
     def __init__(self) -> None:
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[str]:
         env = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW")}
         env["MLFLOW_DISABLE_TELEMETRY"] = "true"
-        self._process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-c", self.SOURCE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=env,
+            start_new_session=True,
         )
 
     def run(self, script: Path, cwd: Path, env: dict[str, str]) -> Finished:
@@ -139,7 +144,13 @@ runpy.run_path(job["script"], run_name="__main__")
         assert self._process.stdout
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
-        return Finished(int(self._process.stdout.readline()), out.read_text(), err.read_text())
+        try:
+            code = int(self._process.stdout.readline())
+        except BaseException:  # a program that hangs fails its own test, not those after it
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process = self._start()
+            raise
+        return Finished(code, out.read_text(), err.read_text())
 
     def close(self) -> None:
         self._process.communicate(timeout=120)
