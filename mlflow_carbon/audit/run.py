@@ -25,7 +25,6 @@ from mlflow_carbon.audit.summary import Audit, Selection
 from mlflow_carbon.audit.waivers import without_effect
 from mlflow_carbon.evidence.model import Evidence
 from mlflow_carbon.evidence.query import Remote, Store
-from mlflow_carbon.evidence.relational import TableStore
 from mlflow_carbon.evidence.store import has_ended, open_store, with_other_digests
 from mlflow_carbon.evidence.trees import moment_of
 
@@ -55,8 +54,7 @@ def run_audit(
         audit = _audit(request, store, as_of, progress)
         return replace(audit, power=power_curves(audit.energy.rows, store.series))
     finally:
-        if isinstance(store, TableStore):
-            store.close()
+        store.close()
 
 
 def _audit(request: AuditRequest, store: Store, as_of: datetime, progress: Progress) -> Audit:

@@ -119,6 +119,13 @@ class ClientStore:
         self.shown = redacted(uri)
         self._uri = uri
         self._client = client
+        self._inside = False
+
+    def close(self) -> None:
+        """Leave the workspace that was asked for."""
+        if self._inside:
+            mlflow.set_workspace(None)
+            self._inside = False
 
     def _told(self) -> AbstractContextManager[None]:
         return _told(self._uri)
@@ -129,6 +136,7 @@ class ClientStore:
             return
         if self._uri.startswith(("http:", "https:")) and hasattr(mlflow, "set_workspace"):
             mlflow.set_workspace(workspace)
+            self._inside = True
         else:
             raise StoreError(
                 f"{self.shown}: --workspace goes with a server of MLflow 3.10 or newer, or with a SQLite or "

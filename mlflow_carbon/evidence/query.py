@@ -81,6 +81,9 @@ class Store(Protocol):
     def version(self, name: str, version: str) -> Evidence:
         """One model version with its lineage."""
 
+    def close(self) -> None:
+        """Let go of what is held open for it."""
+
 
 @runtime_checkable
 class Remote(Store, Protocol):

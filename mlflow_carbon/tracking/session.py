@@ -78,6 +78,7 @@ class Session:
         self._datasets: list[Json] = []
         self._troubles: list[str] = []
         self._spooled: Facts | None = None
+        self._spooled_at_s = -1.0
         self._spooled_power_s = -1.0
         self._account_due_s = 0.0
         self._spooled_state: tuple[object, ...] = ()
@@ -149,13 +150,17 @@ class Session:
     def spool_facts(self, facts: Facts, *, now_s: float) -> None:
         """Append the facts to the spool; once they tell of the end, nothing is added any more.
 
+        Facts that another thread has overtaken are not: what is added to an account counts from the newest.
+
         Raises:
             OSError: no space, no quota.
         """
         with self._lock:
-            if self.spool is None or self._ended:
+            at_s = -1.0 if facts.energy is None else facts.energy.duration_s
+            overtaken = facts.exit is None and at_s < self._spooled_at_s
+            if self.spool is None or self._ended or overtaken:
                 return
-            self._ended = facts.exit is not None
+            self._ended, self._spooled_at_s = facts.exit is not None, at_s
             rest = replace(facts, energy=None)
             after_s = self._spooled_power_s
             if self.spool.full:
@@ -196,7 +201,8 @@ class Session:
     def _state(self) -> tuple[object, ...]:
         """What tells that some fact has changed."""
         lengths = len(self._datasets), len(self._troubles), self.pushes
-        return (self.client, self.origin, self.unseen_s, self.parent, self.base, *lengths)
+        facts = self.client, self.origin, self.hardware, self.unseen_s, self.parent, self.base
+        return (*facts, *lengths)
 
     def idle_s(self, now_ns: int) -> float:
         """Seconds since the last log call, or since the start."""

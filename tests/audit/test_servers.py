@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import sqlite3
 import threading
@@ -211,5 +212,8 @@ def test_a_workspace_of_a_server_is_read_alone(
         assert "elsewhere" not in store.experiments(Query()).values()
         assert "elsewhere" in store.experiments(Query(workspace="lab")).values()
         assert len(list(store.runs(Query(workspace="lab")))) == 1
+        store.close()  # and MLflow's clients are where they were
+        assert "MLFLOW_WORKSPACE" not in os.environ
+        assert "elsewhere" not in {one.name for one in client.search_experiments()}
     with pytest.raises(StoreError, match="--workspace goes with"):
         open_store(sqlite_store.uri, through_mlflow=True).experiments(Query(workspace="lab"))

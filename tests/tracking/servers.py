@@ -48,6 +48,12 @@ def self_signed(path: Path) -> Path:
     return path
 
 
+_PLAIN = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, idle here and slow to start
+}
+
+
 class Server:
     """``mlflow server`` on a store in ``folder``; can be stopped and started again on its port."""
 
@@ -68,7 +74,7 @@ class Server:
         self._process = subprocess.Popen(
             command,
             cwd=self._folder,
-            env=env | {"MLFLOW_DISABLE_TELEMETRY": "true"} | self._changes,
+            env=env | _PLAIN | self._changes,
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
