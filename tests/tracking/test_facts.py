@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from mlflow_carbon.redact import redacted
 from mlflow_carbon.schema import Metric, Tag
 from mlflow_carbon.settings import Settings
 from mlflow_carbon.tracking import spool
+from mlflow_carbon.tracking.desk import Desk
 from mlflow_carbon.tracking.facts import (
     Base,
     Exit,
@@ -33,6 +35,7 @@ from mlflow_carbon.tracking.facts import (
 from mlflow_carbon.tracking.record import TAG_LIMIT, build
 from mlflow_carbon.tracking.recovery import without
 from mlflow_carbon.tracking.sealing import seal
+from mlflow_carbon.tracking.session import Session
 from mlflow_carbon.tracking.spooled import (
     absolute,
     energy_to_line,
@@ -440,3 +443,18 @@ def test_the_summary_of_a_run_that_was_not_measured_shows_no_figure() -> None:
     assert "could not read the meters" in html
     assert "Wh" not in html.partition("How to read")[0]
     assert os.linesep in html
+
+
+def test_what_another_thread_has_overtaken_does_not_take_an_account_out_of_the_spool(
+    tmp_path: Path,
+) -> None:
+    now = datetime(2026, 11, 27, tzinfo=timezone.utc)
+    session = Session("r" * 32, None, Origin.CREATED, Desk(Settings()), opened=(0, now))
+    session.spool = spool.claim(tmp_path, session.run_id)
+    session.spool_facts(session.facts(energy(2.0, 2.0)), now_s=2.0)
+    session.spool_facts(session.facts(energy(1.0, 1.0)), now_s=2.1)
+    session.spool_facts(session.facts(None), now_s=2.2)
+    kept = facts_from_lines(session.spool.lines()).energy
+    assert kept is not None
+    assert kept.duration_s == 2.0
+    session.discard()
