@@ -96,7 +96,7 @@ def load(path: Path) -> SigningKey:
     except OSError as error:
         raise DataError(
             f"{path}: the private key cannot be read ({error.strerror}). "
-            "Make one with `mlflow-carbon keys generate NAME`."
+            "Make one with `mlflow-carbon keys generate NAME --owner WHO --use WHAT`."
         ) from None
     try:
         key = load_pem_private_key(pem, password=None)
