@@ -124,7 +124,6 @@ def audit_in_columns(
         versions=_of_versions(store, request),
         comparisons=Comparisons(request.seals, request.attestations),
     )
-    progress("Reading runs", 0, None)
     try:
         with outputs(request, store.source) as into, spread(request, store.source, progress) as at:
             return _Columns(replace(asked, request=into), store, at, progress).audit()

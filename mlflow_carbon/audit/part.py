@@ -154,6 +154,7 @@ class _Judged:
     def part(self, source: Source, contents: Contents) -> Part:
         asked, request = self.asked, self.asked.request
         facts = facts_needed(request.packs)
+        self.place.progress("Reading runs", 0, None)
         tables = asked.loaded(self.con, source, {*facts, *totals.FACTS})
         _add_contents(self.con, contents)
         running = self.con.execute("SELECT run_uuid FROM running ORDER BY 1").fetchall()
