@@ -252,8 +252,9 @@ class _Columns:
         answers: defaultdict[int, list[Answer]] = defaultdict(list)
         for answer, index in listed:
             answers[index].append(answer)
+        among = frozenset(most)
         of_most = {
-            index: tuple(run_id for _, run_id in part.energy.most if run_id in set(most))
+            index: tuple(run_id for _, run_id in part.energy.most if run_id in among)
             for index, part in parts.items()
         }
         wanted = {

@@ -18,6 +18,7 @@ from mlflow_carbon.evidence.model import Evidence
 from mlflow_carbon.evidence.query import Query, RegisteredModel, Store
 from mlflow_carbon.evidence.relational import TableStore
 from mlflow_carbon.evidence.snapshot import TABLES
+from mlflow_carbon.evidence.sql import registered
 
 _BATCH_ROWS = 65_536
 _MEMORY_MB = 256
@@ -108,12 +109,8 @@ class Fetched:
         self, con: duckdb.DuckDBPyConnection, query: str, values: Sequence[object] = ()
     ) -> Iterator[tuple[str, Mapping[str, object]]]:
         """The answer of a query as one statement of ``con`` can select from it; see ``Source``."""
-        with self.batches(query, values) as batches:
-            con.register("batches", batches)
-            try:
-                yield "batches", {}
-            finally:
-                con.unregister("batches")
+        with self.batches(query, values) as batches, registered(con, batches) as name:
+            yield name, {}
 
     @contextmanager
     def _told(self) -> Iterator[None]:

@@ -159,12 +159,8 @@ class Database:
         self, con: duckdb.DuckDBPyConnection, query: str, values: Sequence[object] = ()
     ) -> Iterator[tuple[str, Mapping[str, object]]]:
         """The answer of a query as one statement of ``con`` can select from it; see ``Source``."""
-        with self.batches(query, values) as batches:
-            con.register("batches", batches)
-            try:
-                yield "batches", {}
-            finally:
-                con.unregister("batches")
+        with self.batches(query, values) as batches, registered(con, batches) as name:
+            yield name, {}
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -173,6 +169,16 @@ class Database:
         except (adbc.Error, pa.ArrowException) as error:
             reason = without_secrets(self._uri, " ".join(str(error).split()))[:300]
             raise StoreError(f"{self.shown}: cannot be read: {reason}") from None
+
+
+@contextmanager
+def registered(con: duckdb.DuckDBPyConnection, batches: pa.RecordBatchReader) -> Iterator[str]:
+    """The name by which one statement of ``con`` can select from a stream."""
+    con.register("batches", batches)
+    try:
+        yield "batches"
+    finally:
+        con.unregister("batches")
 
 
 def _let_go(connection: adbc.AdbcConnection, database: adbc.AdbcDatabase) -> None:
