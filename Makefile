@@ -1,6 +1,6 @@
 # `make demo` shows the whole product; `make test` passes the tests. Both set up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help setup pango compiler browser demo test test-mlflow test-frameworks test-spark check format examples fuzz bench bench-audit bench-energy bench-tracking wheel wheel-check clean
+.PHONY: help setup pango compiler browser demo test test-mlflow test-frameworks test-spark check format examples fuzz bench bench-audit bench-energy bench-gpu bench-tracking wheel wheel-check clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -64,6 +64,9 @@ bench-energy: $(READY) compiler ## Error and cost beside CodeCarbon, Zeus and ot
 bench-tracking: $(READY) ## What recording adds to MLflow; writes docs/benchmarks/tracking.md (twenty minutes)
 	$(BIN)/python tests/benchmarks/bench_import.py
 	$(BIN)/python tests/benchmarks/bench_tracking.py
+
+bench-gpu: ## The same on a real NVIDIA GPU (PYTHON= one with PyTorch, CodeCarbon and Zeus); writes docs/benchmarks/gpu.md
+	$(or $(PYTHON),$(BIN)/python) tests/benchmarks/bench_gpu.py
 
 bench-audit: $(READY) ## Audits of 1 k, 100 k and 1 M runs beside search_runs and CEL (an hour, 14 GB; goes on where it stopped)
 	$(BIN)/python tests/benchmarks/bench_audit.py --runs 1000,100000

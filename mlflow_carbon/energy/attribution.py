@@ -21,8 +21,11 @@ MOST_IDLE = 0.3
 """Idle power is at most this part of the rated power (``cpu_arch_cloud.csv``; GPUs are below it)."""
 _SLOPE_NS = 500_000_000
 _STEP_S = 0.01
-_ASK_NS = 200_000_000
-"""The driver is asked for its processes at most this often: it is slow to tell."""
+_ASK_NS = 500_000_000
+"""The driver is asked for its processes at most this often: it takes 2 ms of processor time to tell (H200, driver 580)."""
+_SAMPLED = 0.1
+"""How far the share may be off: of processes that take turns a driver sees one at a time, a few times a second
+(H200, driver 580)."""
 
 
 class Share(Protocol):
@@ -178,9 +181,7 @@ class GpuShare:
         if not total:  # idle, or not told
             return Range(0.0, len(ours) / len(use), 1.0)
         share = sum(ours.values()) / total
-        return Range(
-            share * 0.9, share, min(1.0, share * 1.1)
-        )  # utilisation comes in whole per cent
+        return Range(max(0.0, share - _SAMPLED), share, min(1.0, share + _SAMPLED))
 
 
 class FixedShare:

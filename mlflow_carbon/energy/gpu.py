@@ -14,6 +14,8 @@ POLL_S = 0.1
 _STUCK_S = 2.0
 _HOLE_S = 1.0
 """Power readings further apart than this do not tell what was used between them."""
+_LAG_S = 0.2
+"""Power is renewed every tenth of a second and is the mean of the tenth before (H200, driver 580)."""
 _SETTLING_NS = 500_000_000
 """A handful of power readings do not bound a load that changes between them."""
 _TOO_MUCH = 3.0
@@ -188,6 +190,7 @@ class GpuMeter:
             describe=f"{board.name} ({told})",
             period_s=POLL_S,
             tick_s=0.0,
+            lag_s=_LAG_S,
         )
 
 

@@ -12,7 +12,7 @@ NOTHING = Range(0.0, 0.0, 0.0)
 _LEAD_NS = 250_000_000
 """A meter's first reading may come this long after its run began and still count from the beginning."""
 _SLOPE_S = 0.05
-_YOUNG_S = 1.0
+_YOUNG_S = 10.0
 """For this long the highest and lowest power seen are no bounds yet."""
 
 
@@ -72,7 +72,7 @@ class Track:
         """Start at ``opened_ns``; the first reading sets the zero."""
         self.info = info
         self._at_ns, self._polled_ns = opened_ns, opened_ns
-        self._beat = Beat(int(info.tick_s * 1e9))
+        self._beat = _beat(info)
         self._handed: _Tick | None = None
         self._tick: _Tick | None = None
         self._slope_from: _Tick | None = None
@@ -92,7 +92,7 @@ class Track:
     def follow(self, info: MeterInfo) -> None:
         """The meter may have changed to another method since."""
         if info.tick_s != self.info.tick_s:
-            self._beat = Beat(int(info.tick_s * 1e9))
+            self._beat = _beat(info)
         self.info = info
 
     def add(self, reading: Reading) -> Interval | None:
@@ -137,9 +137,7 @@ class Track:
             seen = self._tick.moment
             shortest_s = max(0, to_ns - max(seen.to_ns, self._at_ns)) / 1e9
             longest_s = max(span_s, (to_ns - seen.from_ns) / 1e9)
-            young = (to_ns - self._first_ns()) / 1e9 < _YOUNG_S
-            least_w = 0.0 if young or self._least_w is None else self._least_w
-            most_w = self._ceiling_w() if young else self._peak_w
+            least_w, most_w = self._bounds_w(to_ns)
             energy = ordered(least_w * shortest_s, power_w * span_s, most_w * longest_s)
         own = self._ours(energy)
         close_enough = power_w is not None and age_s <= self.info.tick_s + 0.1
@@ -162,6 +160,20 @@ class Track:
     def silent_s(self, now_ns: int) -> float:
         """Seconds since the meter last gave a value, or since the start."""
         return (now_ns - self._polled_ns) / 1e9
+
+    def _bounds_w(self, at_ns: int) -> tuple[float, float]:
+        """The least and the most power that is possible, as far as is known at a moment."""
+        young = (at_ns - self._first_ns()) / 1e9 < _YOUNG_S
+        if young or self._least_w is None:
+            return 0.0, self._ceiling_w()
+        return self._least_w, self._peak_w
+
+    def _blur_j(self, tick: _Tick, power_w: float) -> float:
+        """How far the energy at a tick may be off. A power that lags says nothing of the power meanwhile."""
+        if self.info.lag_s:
+            least_w, most_w = self._bounds_w(tick.at_ns)
+            power_w = most_w - least_w
+        return power_w * tick.moment.blur_ns / 1e9
 
     def _first_ns(self) -> int:
         return self._at_ns if self._first is None else self._first.at_ns
@@ -230,7 +242,7 @@ class Track:
         span_s = (tick.at_ns - self._at_ns) / 1e9
         if self._handed is before and self._at_ns == before.at_ns and not self._broken:
             # The usual case, which the rest comes down to: nothing was bridged and nothing is missing.
-            blur_j = energy.mid / span_s * tick.moment.blur_ns / 1e9
+            blur_j = self._blur_j(tick, energy.mid / span_s)
             interval = Interval(self._at_ns, tick.at_ns, energy, own, blur_j)
             self._moved(tick)
             return interval
@@ -241,7 +253,7 @@ class Track:
             stretch = span_s / max(1e-9, span_s - lead_s) if lead_s > 0 else 1.0
             energy = _including(energy.scaled(stretch), self._fresh(before, tick, "energy_j"))
             own = _including(own.scaled(stretch), self._fresh(before, tick, "own_j"))
-            blur_j = energy.mid / span_s * tick.moment.blur_ns / 1e9
+            blur_j = self._blur_j(tick, energy.mid / span_s)
             interval = Interval(self._at_ns, tick.at_ns, energy, own, blur_j)
         self._broken = None
         energy = _at_least(tick.energy_j, self._handed.energy_j)
@@ -268,6 +280,10 @@ class Track:
 def _including(energy: Range, fresh_j: float) -> Range:
     """A bridge that gave too much or too little shifts the next mid; the range holds the truth."""
     return Range(min(energy.low, fresh_j), energy.mid, max(energy.high, fresh_j))
+
+
+def _beat(info: MeterInfo) -> Beat:
+    return Beat(int(info.tick_s * 1e9), int(info.lag_s * 1e9))
 
 
 def _tick(reading: Reading, moment: Moment) -> _Tick:

@@ -83,6 +83,8 @@ class MeterInfo:
     """``own_j`` is this process tree's own use (a model from its CPU time), not a share of a device's."""
     tick_s: float = 0.0
     """The counter is renewed this often, so a reading may be this old (NVML: about 0.1 s)."""
+    lag_s: float = 0.0
+    """A power reading may be this old: the mean of a stretch, told until the next is there."""
     max_power_w: float | None = None
     """The device cannot draw more (its enforced limit); bounds what a reading missed."""
     may_block: bool = False

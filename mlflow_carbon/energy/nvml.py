@@ -21,6 +21,7 @@ _NOTE = (
 )
 _SCOPE_GPU, _SCOPE_MODULE = 0, 1
 """NVML_POWER_SCOPE_* of nvml.h; old bindings have no names for them."""
+_LOOK_BACK_US = 1_000_000
 SLICES = 7
 """A GPU in MIG mode is cut into at most this many compute slices."""
 
@@ -108,18 +109,6 @@ class Nvml:
         milliwatts = self.try_ask("nvmlDeviceGetPowerUsage", handle)
         return None if milliwatts is None else milliwatts / 1000
 
-    def processes(self, handle: Any) -> dict[int, int] | None:
-        """SM utilisation in per cent by process id; ``None`` if the driver does not tell."""
-        running = self.try_ask("nvmlDeviceGetComputeRunningProcesses", handle)
-        if running is None:
-            return None
-        use = {int(process.pid): 0 for process in running}
-        if len(use) > 1:  # who alone is there needs no share
-            for sample in self.try_ask("nvmlDeviceGetProcessUtilization", handle, 0) or ():
-                if sample.pid in use:
-                    use[sample.pid] = max(use[sample.pid], int(sample.smUtil))
-        return use
-
 
 class NvmlDevice:
     """One GPU as NVML tells of it."""
@@ -133,6 +122,8 @@ class NvmlDevice:
         self._nvml, self._uuid = nvml, uuid
         self._handle = nvml.ask("nvmlDeviceGetHandleByUUID", uuid)
         self._started = nvml.started
+        self._sampled_us = 0
+        """The newest sample of the processes' utilisation so far, on the driver's clock; 0: none."""
         self._module = nvml.tells_module_only(self._handle)
         limit_mw = nvml.try_ask("nvmlDeviceGetEnforcedPowerLimit", self._handle)
         self.board = Board(
@@ -167,8 +158,27 @@ class NvmlDevice:
         return power_w
 
     def processes(self) -> dict[int, int] | None:
-        """SM utilisation by process id; ``None`` if the driver does not tell."""
-        return self._nvml.processes(self._handle)
+        """SM utilisation in per cent by process id since the last call; ``None`` if the driver does not tell."""
+        running = self._nvml.try_ask("nvmlDeviceGetComputeRunningProcesses", self._handle)
+        if running is None:
+            return None
+        use = {int(process.pid): 0 for process in running}
+        if len(use) < 2:  # who alone is there needs no share
+            self._sampled_us = 0
+            return use
+        if not self._sampled_us:
+            # A driver that is not told since when gives the mean of six seconds (H200, driver 580).
+            newest = max((int(sample.timeStamp) for sample in self._samples()), default=0)
+            self._sampled_us = max(0, newest - _LOOK_BACK_US)
+        for sample in self._samples():
+            self._sampled_us = max(self._sampled_us, int(sample.timeStamp))
+            if sample.pid in use:
+                use[sample.pid] = max(use[sample.pid], int(sample.smUtil))
+        return use
+
+    def _samples(self) -> Any:
+        ask = "nvmlDeviceGetProcessUtilization"
+        return self._nvml.try_ask(ask, self._handle, self._sampled_us) or ()
 
 
 @dataclass(frozen=True, slots=True)

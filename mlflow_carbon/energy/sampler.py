@@ -22,8 +22,9 @@ from mlflow_carbon.energy.meter import Component, Gap, Meter, Reading, Unmeasure
 
 PERIOD_S = 1.0
 _UNTIL_WOKEN_S = 3600.0
-PATIENCE_S = 0.02
-"""How long the end of a run waits for a meter that can hang."""
+PATIENCE_S = 0.1
+"""The end of a run waits so long at most for a meter that can hang. A driver takes 4 ms to tell an energy counter, and
+20 ms where other programs ask it too (H200, driver 580)."""
 
 _DRIVERS = (Component.GPU, Component.MODULE)
 _LATE = 2.0

@@ -29,19 +29,25 @@ class Beat:
     Only the middle of a ``Moment`` relies on the beat being regular; its bounds hold without.
     """
 
-    def __init__(self, tick_ns: int) -> None:
-        """A counter renewed every ``tick_ns``; 0: at every reading."""
-        self.tick_ns = tick_ns
+    def __init__(self, tick_ns: int, lag_ns: int = 0) -> None:
+        """A counter renewed every ``tick_ns`` (0: at every reading), or readings up to ``lag_ns`` old."""
+        self.tick_ns, self._lag_ns = tick_ns, lag_ns
         self._known: tuple[int, int] | None = None
+        self._changed_ns = -tick_ns
+        """When it was last seen to have changed."""
 
     def of_first(self, read_ns: int) -> Moment:
         """When the very first value seen was taken."""
-        return Moment(read_ns - self.tick_ns // 2, read_ns - self.tick_ns, read_ns)
+        oldest = self.tick_ns + self._lag_ns
+        return Moment(read_ns - self.tick_ns // 2, read_ns - oldest, read_ns)
 
     def of_change(self, read_ns: int, polled_ns: int) -> Moment:
         """When a value was taken that is new since the poll before."""
+        since_ns, self._changed_ns = read_ns - self._changed_ns, read_ns
+        if since_ns <= self.tick_ns // 2:  # it is renewed more often than was thought
+            self.tick_ns, self._known = since_ns, None
         if not self.tick_ns:
-            return Moment(read_ns, read_ns, read_ns)
+            return Moment(read_ns, read_ns - self._lag_ns, read_ns)
         earliest = max(polled_ns, read_ns - self.tick_ns)
         if read_ns - earliest <= self.tick_ns // 2:
             earliest, latest = self._learn(earliest, read_ns)

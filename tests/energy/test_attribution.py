@@ -126,7 +126,8 @@ OURS = Members(frozenset({7, 8}))
         ({7: 50}, False, Range(1, 1, 1)),
         ({7: 50, 8: 10}, False, Range(1, 1, 1)),
         ({99: 50}, True, Range(0, 0, 0)),
-        ({7: 30, 99: 10}, False, Range(0.675, 0.75, 0.825)),
+        ({7: 30, 99: 10}, False, Range(0.65, 0.75, 0.85)),
+        ({7: 99, 99: 0}, False, Range(0.9, 1, 1)),
         ({7: 0, 99: 0}, False, Range(0, 0.5, 1)),
         (None, False, Range(1, 1, 1)),
     ],
@@ -157,6 +158,18 @@ def test_on_the_rig_the_driver_tells_who_used_the_gpu(
     assert part.attributed_j.mid == pytest.approx(3000 * share, rel=0.02)
     assert part.attributed_j.low < 3000 * share < part.attributed_j.high
     assert part.boundary_j.mid == pytest.approx(3000, rel=0.005)
+
+
+def test_a_neighbour_on_the_gpu_bears_its_part_while_it_is_there_and_none_before_or_after(
+    rig: Rig, nvml: Nvml
+) -> None:
+    gpu = Gpu(idle_w=300, peak_w=300)
+    rig.play([gpu], "proc 0 7 50", "proc 0 99 50 5.5 11.5")
+    device = NvmlDevice(nvml, gpu.uuid)
+    meter = GpuMeter(device, rig.clock)
+    shared = Attributed(meter, GpuShare(device.processes, OURS, reserved=False, trusted=True))
+    (part,) = simulate([shared], {"a": Window(2, 22)}, rig.set)["a"].components
+    assert part.attributed_j.mid == pytest.approx(300 * 14 + 150 * 6, rel=0.03)
 
 
 def test_a_mig_part_is_called_modelled_and_its_range_is_the_whole_board(

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from mlflow_carbon.energy.discover import discover
+from mlflow_carbon.energy.gpu import GpuMeter
 from mlflow_carbon.energy.ledger import ComponentEnergy
 from mlflow_carbon.energy.meter import Component, Gap, Method, Reading
-from mlflow_carbon.energy.nvml import Choice, Nvml, choose_gpus
+from mlflow_carbon.energy.nvml import Choice, Nvml, NvmlDevice, choose_gpus
 from mlflow_carbon.settings import Settings
 from mlflow_carbon.units import Range
 from tests.fakes.gpus import Gpu, Rig, nvidia_gpu
@@ -19,6 +20,18 @@ from tests.fakes.powercap import Powercap
 from tests.fakes.simulate import Window, simulate
 
 STEADY = Gpu(idle_w=300.0, peak_w=300.0)
+
+
+class Counted:
+    """The device, and how often its counter was read."""
+
+    def __init__(self, device: NvmlDevice) -> None:
+        self.board, self.ready, self.power_w = device.board, device.ready, device.power_w
+        self._device, self.reads = device, 0
+
+    def energy_j(self) -> float:
+        self.reads += 1
+        return self._device.energy_j()
 
 
 def measured(rig: Rig, nvml: Nvml, start_s: float, end_s: float) -> ComponentEnergy:
@@ -73,6 +86,23 @@ def test_a_gpu_without_an_energy_counter_is_sampled_within_one_per_cent(
         assert part.method is Method.SAMPLED
         assert "no energy counter" in part.meters[0]
     assert statistics.mean(errors) <= 0.01
+
+
+def test_a_counter_that_is_dear_to_read_is_polled_only_until_it_was_seen_to_tick(
+    rig: Rig, nvml: Nvml
+) -> None:
+    """Reading it takes 4 ms of processor time (H200, driver 580)."""
+    reads = []
+    for step in range(20):
+        start_s = 2 + step * 0.013
+        rig.play([STEADY])
+        rig.set(start_s - 0.5)
+        device = NvmlDevice(nvml, STEADY.uuid)
+        counter = Counted(device)
+        simulate([GpuMeter(counter, rig.clock)], {"a": Window(start_s, start_s + 0.9)}, rig.set)
+        reads.append(counter.reads)
+    assert statistics.mean(reads) < 8
+    assert max(reads) < 10
 
 
 def test_an_outage_is_made_up_for_when_the_gpu_answers_again(rig: Rig, nvml: Nvml) -> None:

@@ -92,6 +92,13 @@ def test_a_meter_that_went_silent_adds_to_the_upper_bound_only() -> None:
     assert bridge.energy_j.high == pytest.approx(700.0 * 59, rel=0.01)
 
 
+def test_a_counter_renewed_more_often_than_was_thought_is_believed() -> None:
+    track = Track(GPU, 0)
+    handed = [track.add(reading(t, 300.0 * t)) for t in (0.0, 0.02, 0.04, 1.0, 2.0)]
+    last = track.bridge(2 * S)
+    assert mids([*handed, last]) == pytest.approx(600.0, abs=300.0 * 0.05)
+
+
 def test_nothing_is_bridged_before_the_first_reading() -> None:
     assert Track(RAPL, 0).bridge(S) is None
 

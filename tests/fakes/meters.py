@@ -14,9 +14,15 @@ class SteadyMeter:
     """Exactly ``power_w`` since it was made."""
 
     def __init__(
-        self, power_w: float, *, name: str = "fake:steady", may_block: bool = False
+        self,
+        power_w: float,
+        *,
+        name: str = "fake:steady",
+        may_block: bool = False,
+        takes_s: float = 0.0,
     ) -> None:
         self.power_w = power_w
+        self.takes_s = takes_s
         self.began_ns = time.monotonic_ns()
         self.closed = False
         self.readings = 0
@@ -31,6 +37,7 @@ class SteadyMeter:
 
     def read(self) -> Reading | Gap:
         self.readings += 1
+        time.sleep(self.takes_s)
         now_ns = time.monotonic_ns()
         return Reading(now_ns, Range.exactly(self.power_w * (now_ns - self.began_ns) / 1e9))
 

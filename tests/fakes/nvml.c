@@ -5,7 +5,7 @@
  *
  *   start NANOSECONDS_OF_CLOCK_MONOTONIC (-1: when the scenario is loaded)
  *   gpu UUID IDLE_W PEAK_W PERIOD_S DUTY TICK_S AVERAGE_S LIMIT_W COUNTER(1|0) SLICES MODULE_W
- *   proc GPU_INDEX PID SM_PERCENT
+ *   proc GPU_INDEX PID SM_PERCENT [FROM_S TO_S]
  *   fault GPU_INDEX KIND FROM_S TO_S VALUE
  *
  * Power is PEAK_W for the first DUTY of each PERIOD_S and IDLE_W for the rest. The energy counter
@@ -13,8 +13,10 @@
  * (0: of this moment). SLICES > 0 makes one MIG device with that many of 7 slices.
  * MODULE_W > 0 is a GPU on one board with a processor and memory that draw so much, as on a GH200: all
  * figures are the module's, and fields of power are told for the scope MODULE only.
- * Faults: reset, stuck, lost, denied, slow (each call takes VALUE seconds), jump (VALUE joules more),
- * nopower. `fault -1 driver` makes nvmlInit fail, `fault -1 hang` makes it hang. fake_nvml_time(ns) sets a clock of its own.
+ * Processes are on the GPU from FROM_S to TO_S; their utilisation is told as by a driver 580 on an H200: the mean
+ * since the time given, over the last 6 s at most, and only of those that have used the GPU since.
+ * Faults: reset, stuck, lost, denied, slow (each call takes VALUE seconds), dear (the energy counter takes VALUE
+ * seconds of processor time, as it does on an H200: 0.004), jump (VALUE joules more), nopower. `fault -1 driver` makes nvmlInit fail, `fault -1 hang` makes it hang. fake_nvml_time(ns) sets a clock of its own.
  */
 #include <math.h>
 #include <stdint.h>
@@ -34,7 +36,7 @@ typedef struct {
     int counter, slices;
 } Gpu;
 typedef struct { int gpu; char kind[16]; double from_s, to_s, value; } Fault;
-typedef struct { int gpu; unsigned pid, sm; } Proc;
+typedef struct { int gpu; unsigned pid, sm; double from_s, to_s; } Proc;
 
 static Gpu gpus[GPUS];
 static Fault faults[FAULTS];
@@ -60,7 +62,7 @@ int fake_nvml_load(const char *path) {
     while (fgets(line, sizeof line, file)) {
         Gpu gpu = {0};
         Fault fault = {0};
-        Proc proc = {0};
+        Proc proc = {.from_s = -1e18, .to_s = 1e18};
         long long at;
         if (sscanf(line, "start %lld", &at) == 1) start_ns = at < 0 ? now_ns() : at;
         else if (sscanf(line, "gpu %95s %lf %lf %lf %lf %lf %lf %lf %d %d %lf", gpu.uuid, &gpu.idle_w,
@@ -69,7 +71,8 @@ int fake_nvml_load(const char *path) {
                         &gpu.module_w) == 11 && gpu_count < GPUS) {
             if (gpu.slices) snprintf(gpu.mig_uuid, sizeof gpu.mig_uuid, "MIG-%.80s", gpu.uuid + 4);
             gpus[gpu_count++] = gpu;
-        } else if (sscanf(line, "proc %d %u %u", &proc.gpu, &proc.pid, &proc.sm) == 3 &&
+        } else if (sscanf(line, "proc %d %u %u %lf %lf", &proc.gpu, &proc.pid, &proc.sm, &proc.from_s,
+                          &proc.to_s) >= 3 &&
                    proc_count < PROCS)
             procs[proc_count++] = proc;
         else if (sscanf(line, "fault %d %15s %lf %lf %lf", &fault.gpu, fault.kind, &fault.from_s,
@@ -200,10 +203,13 @@ int nvmlDeviceGetIndex(void *handle, unsigned *index) {
     return OK;
 }
 int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *millijoules) {
+    const Fault *dear;
     int code = enter(handle);
     if (code) return code;
     if (!gpus[index_of(handle)].counter || is_mig(handle)) return UNSUPPORTED;
     *millijoules = (unsigned long long)(shown_j(index_of(handle), now_s()) * 1000);
+    if (own_clock_ns < 0 && (dear = fault_of(index_of(handle), "dear", now_s())))
+        for (double until_s = now_s() + dear->value; now_s() < until_s;);
     return OK;
 }
 int nvmlDeviceGetPowerUsage(void *handle, unsigned *milliwatts) {
@@ -261,7 +267,7 @@ static int running(void *handle, unsigned *count, Running *found) {
     int code = enter(handle);
     if (code) return code;
     for (int i = 0; i < proc_count; i++)
-        if (procs[i].gpu == index_of(handle)) {
+        if (procs[i].gpu == index_of(handle) && now_s() >= procs[i].from_s && now_s() < procs[i].to_s) {
             if (found && n < size) found[n] = (Running){procs[i].pid, 1 << 30, ~0u, ~0u};
             n++;
         }
@@ -277,19 +283,18 @@ int nvmlDeviceGetGraphicsRunningProcesses_v3(void *h, unsigned *n, Running *r) {
 typedef struct { unsigned pid; unsigned long long time_us; unsigned sm, memory, encoder, decoder; } Sample;
 int nvmlDeviceGetProcessUtilization(void *handle, Sample *samples, unsigned *count, unsigned long long since_us) {
     unsigned size = *count, n = 0;
-    struct timespec wall;
+    double to_s = now_s(), from_s = fmax((double)((int64_t)since_us * 1000 - start_ns) / 1e9, to_s - 6);
     int code = enter(handle);
     if (code) return code;
     if (gpus[index_of(handle)].slices) return UNSUPPORTED;
-    clock_gettime(CLOCK_REALTIME, &wall);
-    (void)since_us;
-    for (int i = 0; i < proc_count; i++)
-        if (procs[i].gpu == index_of(handle)) {
-            if (samples && n < size)
-                samples[n] = (Sample){procs[i].pid, (unsigned long long)wall.tv_sec * 1000000,
-                                      procs[i].sm, 0, 0, 0};
-            n++;
-        }
+    for (int i = 0; i < proc_count; i++) {
+        double used_s = fmin(to_s, procs[i].to_s) - fmax(from_s, procs[i].from_s);
+        if (procs[i].gpu != index_of(handle) || used_s <= 0) continue;
+        if (samples && n < size)
+            samples[n] = (Sample){procs[i].pid, (unsigned long long)(now_ns() / 1000),
+                                  (unsigned)(procs[i].sm * used_s / (to_s - from_s) + 0.5), 0, 0, 0};
+        n++;
+    }
     *count = n;
     if (!n) return NOT_FOUND;
     return n > size || !samples ? TOO_SMALL : OK;
