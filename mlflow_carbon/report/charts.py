@@ -27,13 +27,13 @@ INK = {
     "light": {
         "text": "#1d2a35", "soft": "#5b6874", "grid": "#d9dfe4", "ground": "#ffffff", "dot": "#0b5563",
         "pass": "#2f7d5b", "fail": "#a3271b", "no_evidence": "#e0a92e", "not_applicable": "#dfe4e8",
-        "needs_attestation": "#7f9fd6", "waived": "#b9a5cf", "error": "#1d2a35",
+        "needs_attestation": "#7f9fd6", "waived": "#b9a5cf", "error": "#1d2a35", "attested": "#8cc9a8",
         "gpu": "#0b5563", "cpu": "#4f9aa8", "dram": "#9bcfd3", "rest": "#d9dfe4",
     },
     "dark": {
         "text": "#e8edf1", "soft": "#a7b3bd", "grid": "#3a4753", "ground": "#141b21", "dot": "#7cc4d2",
         "pass": "#4fae84", "fail": "#e2705f", "no_evidence": "#e6b84d", "not_applicable": "#8895a1",
-        "needs_attestation": "#8fb0ea", "waived": "#b895cf", "error": "#f4f6f8",
+        "needs_attestation": "#8fb0ea", "waived": "#b895cf", "error": "#f4f6f8", "attested": "#c3ead8",
         "gpu": "#3f9fb0", "cpu": "#8ccdd6", "dram": "#cfeaec", "rest": "#4a5763",
     },
 }  # fmt: skip

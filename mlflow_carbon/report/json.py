@@ -155,6 +155,9 @@ def _rule(summary: RuleSummary) -> dict[str, Any]:
         "rationale": rule.rationale,
         "remediation": rule.remediation,
         "does_not_show": rule.does_not_show,
+        "attest": None
+        if rule.attest is None
+        else {"statement": rule.attest.statement, "asks": rule.attest.asks},
         "controls": [
             {"framework": ref.framework, "control": ref.control, "relation": ref.relation.value}
             for ref in rule.controls

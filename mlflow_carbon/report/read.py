@@ -27,6 +27,7 @@ from mlflow_carbon.errors import DataError, Location
 from mlflow_carbon.evidence.model import Attestation, Subject, SubjectKind
 from mlflow_carbon.evidence.sealed import Change, Seal, SealCheck
 from mlflow_carbon.policy.model import (
+    Attest,
     ControlRef,
     Gate,
     Observation,
@@ -181,14 +182,22 @@ def _selection(given: _Json) -> Selection:
 
 
 def _summary(given: _Json) -> RuleSummary:
+    at = _location(given["at"])
     rule = Rule(
         id=_text(given["id"]), title=_text(given["title"]), severity=Severity(given["severity"]),
         scope=SubjectKind(given["scope"]), rationale=_text(given["rationale"]),
-        controls=_all(given["controls"], _control), when=None, condition=None, attest=None,
+        controls=_all(given["controls"], _control), when=None, condition=None,
+        attest=_some(given.get("attest"), lambda asked: _statement(asked, at)),
         on_missing=OnMissing.NO_EVIDENCE, finding="", remediation=_text(given["remediation"]),
-        does_not_show=_text(given["does_not_show"]), tests=(), at=_location(given["at"]),
+        does_not_show=_text(given["does_not_show"]), tests=(), at=at,
     )  # fmt: skip
     return RuleSummary(rule=rule, pack_id=_text(given["pack"]), counts=_states(given["states"]))
+
+
+def _statement(asked: _Json, at: Location) -> Attest:
+    return Attest(
+        statement=_text(asked["statement"]), asks=_text(asked["asks"]), max_age_days=None, at=at
+    )
 
 
 def _control(ref: _Json) -> ControlRef:

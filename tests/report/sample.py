@@ -23,6 +23,7 @@ from mlflow_carbon.errors import Location
 from mlflow_carbon.evidence.model import Attestation, Subject, SubjectKind
 from mlflow_carbon.evidence.sealed import Change, Seal, SealCheck
 from mlflow_carbon.policy.model import (
+    Attest,
     Compare,
     ControlRef,
     Gate,
@@ -364,6 +365,10 @@ RUN_IDS = tuple(f"{index:02d}c0ffee{index:024x}" for index in range(len(RUN_NAME
 def _rule(row: tuple[object, ...], line: int) -> Rule:
     ident, kind, severity, control, title, fact, expected = row[:7]
     at = Location("policies/packs/baseline.yaml", line, 5)
+    attest = None
+    if fact == "attestation":
+        asks = "I reviewed the intended use."
+        attest = Attest(statement="intended-use-reviewed", asks=asks, max_age_days=180, at=at)
     return Rule(
         id=str(ident), title=str(title), severity=severity, scope=_KIND[str(kind)],
         rationale="A figure that is not on record cannot be judged.",
@@ -372,8 +377,8 @@ def _rule(row: tuple[object, ...], line: int) -> Rule:
             ControlRef("eu-ai-act", "Art-11", Relation.INFORMS),
         ),
         when=None,
-        condition=Compare(fact=str(fact), operator="present", operand=str(expected), at=at),
-        attest=None, on_missing=OnMissing.NO_EVIDENCE, finding=str(row[8]), remediation=str(row[9]),
+        condition=None if attest else Compare(fact=str(fact), operator="present", operand=str(expected), at=at),
+        attest=attest, on_missing=OnMissing.NO_EVIDENCE, finding=str(row[8]), remediation=str(row[9]),
         does_not_show=str(row[10]), tests=(), at=at,
     )  # fmt: skip
 

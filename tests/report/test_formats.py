@@ -55,6 +55,13 @@ def test_json_says_null_for_what_is_unknown_and_never_zero(written: dict[str, Pa
     assert next(d for d in data["datasets"] if d["digest"] == "deadbeef")["rows"] is None
 
 
+def test_json_says_which_rules_a_named_person_answers(written: dict[str, Path]) -> None:
+    rules = json.loads(written["json"].read_text(encoding="utf-8"))["rules"]
+    asked = {rule["id"]: rule["attest"] for rule in rules if rule["attest"] is not None}
+    assert list(asked) == ["MOD-007"]
+    assert asked["MOD-007"]["statement"] == "intended-use-reviewed"
+
+
 def test_sarif_is_valid_against_the_oasis_schema(sarif: dict[str, Any]) -> None:
     schema = json.loads((Path(__file__).parent / "schemas" / "sarif-2.1.0-rtm.5.json").read_text())
     validator = jsonschema.Draft4Validator(schema)

@@ -105,6 +105,7 @@ def test_labels_in_the_charts_can_be_read_on_their_fill(scheme: str) -> None:
         "needs_attestation",
         "waived",
         "error",
+        "attested",
     ):
         label = on if name in {"pass", "fail", "error"} else off
         assert _contrast(INK[scheme][name], label) >= 4.5, name
@@ -115,6 +116,7 @@ def test_states_next_to_one_another_differ_in_lightness_for_print_without_colour
     for one, other in (
         ("pass", "no_evidence"),
         ("fail", "no_evidence"),
+        ("pass", "attested"),
         ("gpu", "cpu"),
         ("cpu", "dram"),
     ):
@@ -145,7 +147,8 @@ def _seen(colour: str, vision: str) -> np.ndarray:
 def test_fills_of_one_chart_stay_apart_for_the_colour_blind(scheme: str, vision: str) -> None:
     """Several times the difference of 2.3 that is just noticed."""
     states = ("pass", "fail", "no_evidence", "not_applicable", "needs_attestation", "waived", "error")  # fmt: skip
-    for chart in (states, ("gpu", "cpu", "dram", "rest")):
+    controls = ("fail", "no_evidence", "pass", "attested", "not_applicable")
+    for chart in (states, controls, ("gpu", "cpu", "dram", "rest")):
         for one, other in itertools.combinations(chart, 2):
             difference = np.linalg.norm(
                 _seen(INK[scheme][one], vision) - _seen(INK[scheme][other], vision)

@@ -183,6 +183,40 @@ def test_a_rule_that_two_policies_share_is_told_once_with_the_controls_of_both(
     assert table.omitted.startswith(f"{len(audit.rules)} rules more are the same")
 
 
+@pytest.mark.parametrize(("language", "told"), [
+    ("en", "0 of 72 controls of NIST AI Risk Management Framework 1.0 have answers from records in this audit, 1 rest on"),
+    ("de", "Zu 0 von 72 Kontrollen aus NIST AI Risk Management Framework 1.0 gibt es Antworten aus Aufzeichnungen, 1 beruhen nur auf"),
+])  # fmt: skip
+def test_a_control_that_rests_on_statements_alone_is_told_apart_from_answers_from_records(
+    audit: Audit, language: str, told: str
+) -> None:
+    asked = next(one for one in audit.rules if one.rule.attest is not None)
+    passed = replace(asked, counts={**dict.fromkeys(State, 0), State.PASS: 2})
+    document = build(replace(audit, rules=(passed,), findings=()), texts.load(language))
+    part = next(part for part in document.parts if part.id == "coverage")
+    assert told in str(part.blocks)
+    assert told in str(next(part for part in document.parts if part.id == "summary").blocks)
+    words = texts.load(language)
+    table = next(
+        b for b in part.blocks if isinstance(b, Table) and "MANAGE-1.1" in str(b.rows[0][0])
+    )
+    assert words("coverage.outcome.attested") in str(table.rows)
+    assert words("coverage.attested_value", 2) in str(table.rows)
+
+
+def test_a_control_with_answers_from_records_says_how_many_are_statements(audit: Audit) -> None:
+    asked = next(one for one in audit.rules if one.rule.attest is not None)
+    passed = replace(asked, counts={**dict.fromkeys(State, 0), State.PASS: 1})
+    read = replace(passed, rule=replace(asked.rule, id="MOD-099", attest=None))
+    document = build(replace(audit, rules=(passed, read), findings=()), texts.load("en"))
+    part = next(part for part in document.parts if part.id == "coverage")
+    table = next(
+        b for b in part.blocks if isinstance(b, Table) and "MANAGE-1.1" in str(b.rows[0][0])
+    )
+    result = "".join(piece if isinstance(piece, str) else piece.text for piece in table.rows[0][3])
+    assert result == "Evidence supports, 2 of 2 answers passed, 1 of them by a person's statement"
+
+
 def test_an_audit_of_very_many_runs_says_what_it_counted_but_did_not_list(audit: Audit) -> None:
     fails = [f for f in audit.findings if f.state is State.FAIL]
     kept = tuple(f for f in audit.findings if f not in fails[5:])

@@ -26,8 +26,8 @@ from mlflow_carbon.report.blocks import (
 from mlflow_carbon.report.context import UNDECIDED, Context, same_rule
 from mlflow_carbon.report.shown import name
 
-_OUTCOMES = ("fail", "no_evidence", "pass", "not_applicable")
-"""In the order of weight; they borrow the colours of the states."""
+_OUTCOMES = ("fail", "no_evidence", "pass", "attested", "not_applicable")
+"""In the order they are drawn: neighbours differ in lightness. All but ``attested`` borrow the colours of the states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,10 @@ class Covered:
 
     @property
     def outcome(self) -> str:
-        """By its worst rule. A control without a rule, or without an answer, was not assessed."""
+        """By its worst rule. A control without a rule, or without an answer, was not assessed.
+
+        ``attested``: all that passed rests on named persons' statements, nothing on records.
+        """
         counts: Counter[State] = Counter()
         for summary, _ in self.rules:
             counts.update(summary.counts)
@@ -49,7 +52,18 @@ class Covered:
             return "fail"
         if any(counts[state] for state in (*UNDECIDED, State.WAIVED)):
             return "no_evidence"
-        return "pass" if counts[State.PASS] else "not_applicable"
+        if not counts[State.PASS]:
+            return "not_applicable"
+        return "attested" if self.attested == counts[State.PASS] else "pass"
+
+    @property
+    def attested(self) -> int:
+        """Passed answers that a named person's statement gave."""
+        return sum(
+            summary.counts[State.PASS]
+            for summary, _ in self.rules
+            if summary.rule.attest is not None
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +130,11 @@ def sentence(c: Context, found: Coverage) -> str:
             framework=found.title,
             cited=len(found.controls),
             with_evidence=with_evidence,
+            attested=found.count("attested"),
         )
     return t(
         "coverage.framework", framework=found.title, all=len(found.controls), with_evidence=with_evidence,
-        undecided=found.count("no_evidence"), not_assessed=found.count("not_applicable"),
+        attested=found.count("attested"), undecided=found.count("no_evidence"), not_assessed=found.count("not_applicable"),
     )  # fmt: skip
 
 
@@ -211,6 +226,8 @@ def _row(c: Context, control: Covered) -> tuple[Line, ...]:
     result: Line = line(Strong(t(f"coverage.outcome.{control.outcome}")))
     if answers:
         result += line(f", {t('coverage.result_value', passed=passed, answers=answers)}")
+    if control.attested:
+        result += line(f", {t('coverage.attested_value', control.attested)}")
     return (
         line(Code(name(control.id)), f" {control.says}"),
         line(t(f"cls.{control.cls}") if control.cls else t("unknown")),
