@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mlflow_carbon.evidence.query import Query
     from mlflow_carbon.policy.model import Pack
 
-FORMATS = ("pdf", "html", "json", "csv", "parquet", "sarif", "junit", "oscal", "markdown")
+FORMATS = ("pdf", "html", "json", "csv", "csvw", "parquet", "sarif", "junit", "oscal", "markdown")
 """As ``report.write`` has them; written out so that ``--help`` loads no renderer."""
 REPORT_FORMATS = "pdf,html,json"
 ENGINES = ("auto", "columns", "plain", "spark")
@@ -81,7 +81,7 @@ def _end_of(
 @click.option("--workspace", default="", help="The workspace to read, where the store is divided into some.")  # fmt: skip
 @click.option("--model", "models", multiple=True, help="Only this registered model; alone, with the runs behind it; repeatable.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default=Path("carbon-audit"), show_default=True, help="Folder for the report.")  # fmt: skip
-@click.option("--format", "formats", default=REPORT_FORMATS, show_default=True, callback=chosen_formats, help="Report formats with commas between: pdf, html, json, csv, parquet, sarif, junit, oscal, markdown.")  # fmt: skip
+@click.option("--format", "formats", default=REPORT_FORMATS, show_default=True, callback=chosen_formats, help="Report formats with commas between: pdf, html, json, csv (with csvw), parquet, sarif, junit, oscal, markdown.")  # fmt: skip
 @click.option("--look", "look_file", type=click.Path(path_type=Path, dir_okay=False), help="YAML file with the report's language, logo, colour and classification.")  # fmt: skip
 @click.option("--seals", "with_seals", is_flag=True, help="Compare every run with its seal: one more read for each run.")  # fmt: skip
 @click.option("--ledger", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="What a witness saw (see `witness`); compares files too. Implies --seals.")  # fmt: skip

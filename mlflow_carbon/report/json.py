@@ -14,10 +14,18 @@ from typing import Any
 from mlflow_carbon.audit.baseline import OPEN, Comparison
 from mlflow_carbon.audit.finding import Finding
 from mlflow_carbon.audit.power import PowerCurve
-from mlflow_carbon.audit.summary import Audit, DatasetRow, EnergyAccount, RuleSummary, RunEnergyRow
+from mlflow_carbon.audit.summary import (
+    Audit,
+    DatasetRow,
+    EnergyAccount,
+    RuleSummary,
+    RunEnergyRow,
+    Selection,
+)
 from mlflow_carbon.evidence.model import Attestation
 from mlflow_carbon.evidence.sealed import SealCheck
 from mlflow_carbon.policy.model import Gate, Pack, State
+from mlflow_carbon.report.shown import shown
 from mlflow_carbon.resources import told
 from mlflow_carbon.units import Range
 
@@ -33,7 +41,6 @@ def render(audit: Audit) -> bytes:
 
 def as_data(audit: Audit) -> dict[str, Any]:
     """The audit as plain values."""
-    chosen = audit.selection
     return {
         "$schema": SCHEMA_ID,
         "schema_version": SCHEMA_VERSION,
@@ -44,22 +51,7 @@ def as_data(audit: Audit) -> dict[str, Any]:
             "mlflow": audit.mlflow_version,
         },
         "command": audit.command,
-        "selection": {
-            "store": chosen.store,
-            "experiments": list(chosen.experiments),
-            "filter": chosen.filter,
-            "models": list(chosen.models),
-            "since": _moment(chosen.since),
-            "until": _moment(chosen.until),
-            "workspace": chosen.workspace,
-            "runs_selected": chosen.runs_selected,
-            "runs_read": chosen.runs_read,
-            "failed_to_read": [
-                {"run_id": run, "reason": reason} for run, reason in chosen.failed_to_read
-            ],
-            "earliest": _moment(chosen.earliest),
-            "latest": _moment(chosen.latest),
-        },
+        "selection": selection(audit.selection),
         "packs": [_pack(pack) for pack in audit.packs],
         "states": {state.value: audit.count(state) for state in State},
         "rules": [_rule(summary) for summary in audit.rules],
@@ -81,6 +73,38 @@ def as_data(audit: Audit) -> dict[str, Any]:
         "power": [_power(curve) for curve in audit.power],
         "seals": None if audit.seals is None else [_seal(check) for check in audit.seals],
     }
+
+
+def selection(chosen: Selection) -> dict[str, Any]:
+    """What was asked for and what could be read, as every format that holds JSON tells it."""
+    return {
+        "store": chosen.store,
+        "experiments": list(chosen.experiments),
+        "filter": chosen.filter,
+        "models": list(chosen.models),
+        "since": _moment(chosen.since),
+        "until": _moment(chosen.until),
+        "workspace": chosen.workspace,
+        "runs_selected": chosen.runs_selected,
+        "runs_read": chosen.runs_read,
+        "failed_to_read": [
+            {"run_id": run, "reason": reason} for run, reason in chosen.failed_to_read
+        ],
+        "earliest": _moment(chosen.earliest),
+        "latest": _moment(chosen.latest),
+    }
+
+
+def selection_words(chosen: Selection) -> dict[str, str]:
+    """The same in words, for formats that hold only text: what was not asked for is left out."""
+    told = selection(chosen)
+    told["failed_to_read"] = len(chosen.failed_to_read)
+    words = {
+        key: ", ".join(value) if isinstance(value, list) else str(value)
+        for key, value in told.items()
+        if value is not None
+    }
+    return {key: shown(value).strip() for key, value in words.items() if value.strip()}
 
 
 def _seal(check: SealCheck) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Findings as JUnit XML, for CI systems: a suite for each rule, a case for each subject."""
+"""Findings as JUnit XML, for CI systems: a suite for each rule, a case for each subject.
+
+Every suite has the selection as its properties: the format has no other place for it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from xml.etree import ElementTree as ET
 from mlflow_carbon.audit.finding import Finding
 from mlflow_carbon.audit.summary import Audit
 from mlflow_carbon.policy.model import State
+from mlflow_carbon.report.json import selection_words
 from mlflow_carbon.report.shown import place, shown, visible
 
 _ELEMENT = {State.FAIL: "failure", State.ERROR: "error"}
@@ -20,6 +24,7 @@ def render(audit: Audit) -> bytes:
     for finding in audit.findings:
         by_rule.setdefault((finding.pack_id, finding.rule_id), []).append(finding)
     moment = audit.as_of.strftime("%Y-%m-%dT%H:%M:%S")
+    chosen = selection_words(audit.selection)
     totals = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
     for summary in audit.rules:
         found = by_rule.get((summary.pack_id, summary.rule.id), [])
@@ -38,6 +43,9 @@ def render(audit: Audit) -> bytes:
             time="0",
         )
         suite.attrib.update({key: str(value) for key, value in counts.items()})
+        properties = ET.SubElement(suite, "properties")
+        for name, value in chosen.items():
+            ET.SubElement(properties, "property", name=f"selection.{name}", value=value)
         totals = {key: totals[key] + counts[key] for key in totals}
         for finding in found:
             _case(suite, finding)

@@ -44,6 +44,9 @@ def render(document: Document, texts: Texts) -> bytes:
     """The short report; what does not fit is named, not cut in the middle of a line."""
     out = [f"# {plain(document.title)}", f"{plain(document.subject)}. {plain(document.as_of)}"]
     for part in document.parts:
+        if part.id == "scope":
+            told = next(block for block in part.blocks if isinstance(block, Facts))
+            out += [f"## {plain(texts('scope.selection'))}", _data(told)]
         if part.id in _PARTS:
             out.append(f"## {plain(part.title)}")
             out += [text for text in map(_block, part.blocks) if text]

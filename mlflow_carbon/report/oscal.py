@@ -16,13 +16,16 @@ from typing import Any
 from mlflow_carbon.audit.finding import Finding
 from mlflow_carbon.audit.summary import Audit, RuleSummary
 from mlflow_carbon.policy.model import State
+from mlflow_carbon.report.json import selection_words
 from mlflow_carbon.report.shown import place, shown, visible
 
 OSCAL_VERSION = "1.2.1"
 SUBJECTS = 50
 """Subjects named for each rule and state; the counts are complete, and report.json has them all."""
 
-_SPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:mlflow-carbon:oscal")
+_NAMESPACE = "urn:mlflow-carbon:oscal"
+"""Of the properties that OSCAL has no name for."""
+_SPACE = uuid.uuid5(uuid.NAMESPACE_URL, _NAMESPACE)
 _SHOWN = (
     State.FAIL,
     State.NO_EVIDENCE,
@@ -96,10 +99,15 @@ def _result(audit: Audit, seed: str, moment: str) -> dict[str, Any]:
         "title": "Audit",
         "description": visible(
             f"{audit.selection.runs_read} of {audit.selection.runs_selected} selected runs of "
-            f"{audit.selection.store} were read; {len(audit.rules)} rules."
+            f"{audit.selection.store} were read, {len(audit.selection.failed_to_read)} could not be; "
+            f"{len(audit.rules)} rules."
         ),
         "start": moment,
         "end": moment,
+        "props": [
+            {"name": f"selection-{name.replace('_', '-')}", "ns": _NAMESPACE, "value": value}
+            for name, value in selection_words(audit.selection).items()
+        ],
         "reviewed-controls": {"control-selections": _selections(audit.rules)},
         "observations": [_observation(seed, *group, moment) for group in groups],
     }

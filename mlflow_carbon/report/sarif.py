@@ -15,6 +15,7 @@ from mlflow_carbon.audit.baseline import OPEN
 from mlflow_carbon.audit.finding import Finding
 from mlflow_carbon.audit.summary import Audit, RuleSummary
 from mlflow_carbon.policy.model import Pack, Severity, State
+from mlflow_carbon.report.json import selection
 from mlflow_carbon.report.shown import visible
 from mlflow_carbon.resources import told
 
@@ -82,6 +83,7 @@ def render(audit: Audit) -> bytes:
                 "toolExecutionNotifications": [
                     _notification(f, names[f.pack_id, f.rule_id]) for f in errors
                 ],
+                "properties": {"selection": selection(audit.selection)},
             }
         ],
         "columnKind": "unicodeCodePoints",

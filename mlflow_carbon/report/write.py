@@ -12,7 +12,19 @@ from pathlib import Path
 
 from mlflow_carbon.audit.summary import Audit
 from mlflow_carbon.errors import OutputError
-from mlflow_carbon.report import csv, html, json, junit, markdown, oscal, parquet, pdf, sarif, texts
+from mlflow_carbon.report import (
+    csv,
+    csvw,
+    html,
+    json,
+    junit,
+    markdown,
+    oscal,
+    parquet,
+    pdf,
+    sarif,
+    texts,
+)
 from mlflow_carbon.report.blocks import Document
 from mlflow_carbon.report.context import Attached
 from mlflow_carbon.report.document import build
@@ -43,6 +55,7 @@ def _markdown(job: _Job) -> bytes:
 FORMATS: Mapping[str, tuple[str, Callable[[_Job], bytes]]] = {
     "json": ("report.json", lambda job: job.attached[0].content),
     "csv": ("findings.csv", lambda job: job.attached[1].content),
+    "csvw": ("findings.csv-metadata.json", lambda job: csvw.render(job.audit)),
     "parquet": ("findings.parquet", lambda job: parquet.render(job.audit)),
     "sarif": ("report.sarif", lambda job: sarif.render(job.audit)),
     "oscal": ("oscal-assessment-results.json", lambda job: oscal.render(job.audit)),
@@ -62,7 +75,7 @@ def write_reports(
     look: Look | None = None,
     sign_pdf: Callable[[bytes], bytes] | None = None,
 ) -> dict[str, Path]:
-    """Write the formats asked for and say where each one is.
+    """Write the formats asked for and say where each one is; with ``csv`` comes ``csvw``, its metadata.
 
     A PDF that cannot be made because Pango is missing is left out of the answer; the other
     files are written all the same. Ask ``pango_problem`` for the reason.
@@ -76,9 +89,8 @@ def write_reports(
     look = look or Look()
     job = _job(audit, texts.load(look.language), look)
     make_folder(out_dir)
-    wanted = [
-        name for name in FORMATS if name in formats and not (name == "pdf" and pango_problem())
-    ]
+    asked = {*formats, *(("csvw",) if "csv" in formats else ())}
+    wanted = [name for name in FORMATS if name in asked and not (name == "pdf" and pango_problem())]
     written: dict[str, Path] = {}
     for name in wanted:
         file_name, render = FORMATS[name]

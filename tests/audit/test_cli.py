@@ -77,7 +77,13 @@ def test_the_reports_are_written_in_every_format(
 ) -> None:
     result = audit(sqlite_store.uri, tmp_path / "out", policy, "--format", "csv,html,json,pdf")
     assert result.exit_code == 1, result.output
-    names = {"findings.csv", "report.html", "report.json", "report.pdf"}
+    names = {
+        "findings.csv",
+        "findings.csv-metadata.json",
+        "report.html",
+        "report.json",
+        "report.pdf",
+    }
     assert {file.name for file in (tmp_path / "out").iterdir()} == names
     assert (tmp_path / "out" / "report.pdf").read_bytes().startswith(b"%PDF-")
 

@@ -12,6 +12,7 @@ from typing import Any
 import jsonschema
 import junitparser
 import pyarrow.parquet as pq
+import pypdfium2
 import pytest
 
 from mlflow_carbon import resources
@@ -120,6 +121,39 @@ def test_no_cell_of_the_csv_is_a_formula(lines: list[dict[str, str]]) -> None:
     assert any(value == f"'{HOSTILE_FORMULA}" for value in values)
     assert cell(" =1+1") == "' =1+1"
     assert cell("-3") == "'-3"
+
+
+def test_every_format_tells_the_selection_and_how_many_runs_were_read_and_were_not(
+    written: dict[str, Path], sarif: dict[str, Any], audit: Audit
+) -> None:
+    whole = json.loads(written["json"].read_text(encoding="utf-8"))["selection"]
+    assert (whole["runs_selected"], whole["runs_read"]) == (13, 12)
+    assert len(whole["failed_to_read"]) == 1
+    assert sarif["runs"][0]["invocations"][0]["properties"]["selection"] == whole
+    kept = pq.read_schema(written["parquet"]).metadata[b"mlflow_carbon.selection"]
+    assert json.loads(kept) == whole
+    beside = json.loads(written["csvw"].read_text())
+    assert beside["notes"] == [{"selection": whole}]
+    assert written["csvw"].name == f"{beside['url']}-metadata.json"
+    assert [c["name"] for c in beside["tableSchema"]["columns"]] == list(COLUMNS)
+    for suite in junitparser.JUnitXml.fromfile(str(written["junit"])):
+        told = {one.name: one.value for one in suite.properties()}
+        assert told["selection.filter"] == audit.selection.filter
+        assert told["selection.runs_selected"] == "13"
+        assert told["selection.runs_read"] == "12"
+        assert told["selection.failed_to_read"] == "1"
+    (result,) = json.loads(written["oscal"].read_text())["assessment-results"]["results"]
+    props = {one["name"]: one["value"] for one in result["props"]}
+    assert props["selection-filter"] == audit.selection.filter
+    assert props["selection-failed-to-read"] == "1"
+    for name in ("html", "markdown"):
+        text = written[name].read_text(encoding="utf-8")
+        assert "12 of 13; 1 could not be read" in text
+        assert "tags.team = " in text
+    with pypdfium2.PdfDocument(written["pdf"]) as pdf:
+        text = "".join(page.get_textpage().get_text_bounded() for page in pdf)
+    assert "12 of 13; 1 could not be read" in text
+    assert audit.selection.filter in text
 
 
 def test_markdown_shows_hostile_names_as_text_and_fits_a_comment(written: dict[str, Path]) -> None:
