@@ -26,7 +26,7 @@ class Strong:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """Words that no line break may part, such as the bounds of a figure."""
+    """Words that stand on one line where it is long enough, such as the bounds of a figure."""
 
     text: str
 

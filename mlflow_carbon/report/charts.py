@@ -137,7 +137,9 @@ def spans(rows: Sequence[Span]) -> str:
     return _svg(out, 4 + len(rows) * _ROW)
 
 
-def scatter(dots: Sequence[Dot], x_title: str, y_title: str) -> str:
+def scatter(
+    dots: Sequence[Dot], x_title: str, y_title: str, local: Callable[[str], str] = str
+) -> str:
     """Points over two axes; the label stands at the point where there is room."""
     left, right, top, bottom = 64, WIDTH - 24, 22, 216
     x_ticks, y_ticks = _ticks([dot.x for dot in dots]), _ticks([dot.y for dot in dots])
@@ -147,11 +149,11 @@ def scatter(dots: Sequence[Dot], x_title: str, y_title: str) -> str:
         y = bottom - (bottom - top) * (tick - y_low) / (y_high - y_low)
         out += [
             f'<line class="s-grid" stroke-width="1" x1="{left}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>',
-            _text(left - 8, y + 4, f"{tick:.6g}", "soft", "end", 10),
+            _text(left - 8, y + 4, local(f"{tick:.6g}"), "soft", "end", 10),
         ]
     for tick in x_ticks:
         x = left + (right - left) * (tick - x_low) / (x_high - x_low)
-        out.append(_text(x, bottom + 16, f"{tick:.6g}", "soft", "middle", 10))
+        out.append(_text(x, bottom + 16, local(f"{tick:.6g}"), "soft", "middle", 10))
     places = [
         (
             left + (right - left) * (dot.x - x_low) / (x_high - x_low),

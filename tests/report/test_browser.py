@@ -133,6 +133,13 @@ def test_a_phone_scrolls_down_only_and_wide_tables_scroll_in_their_own_box(
         assert box.evaluate("e => e.getBoundingClientRect().right") <= width
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_in_a_table_reaches_into_the_next_column(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    script = "all => all.filter(e => e.scrollWidth > e.clientWidth).map(e => e.textContent)"
+    assert page.eval_on_selector_all("table.data td, table.data th", script) == []
+
+
 def test_printing_leaves_out_the_controls_and_keeps_every_rule(
     page: Page, tmp_path: Path, audit: Audit
 ) -> None:

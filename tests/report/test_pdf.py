@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pikepdf
@@ -15,6 +16,9 @@ import pypdfium2
 import pytest
 import weasyprint
 
+from mlflow_carbon.audit.summary import Audit
+from mlflow_carbon.report.write import write_reports
+from mlflow_carbon.units import Range
 from tests.report.sample import HOSTILE
 from tests.report.verapdf import failures
 
@@ -128,3 +132,24 @@ def test_the_attached_json_is_the_audit(written: dict[str, Path]) -> None:
     with pikepdf.open(written["pdf"]) as pdf:
         data = json.loads(pdf.attachments["report.json"].get_file().read_bytes())
     assert data["states"]["fail"] == 26
+
+
+def test_bounds_of_very_small_figures_stay_in_their_column(audit: Audit, tmp_path: Path) -> None:
+    small = replace(
+        audit.energy.rows[0], energy_j=Range(0.0324, 0.08, 0.17676), emissions_g=Range(2.22e-7, 1e-5, 2.61e-5)
+    )  # fmt: skip
+    account = replace(audit.energy, rows=(small,))
+    written = write_reports(replace(audit, energy=account), tmp_path, ("pdf",))
+    with pypdfium2.PdfDocument(written["pdf"]) as pdf:
+        places = [found for page in pdf if (found := _bounds(page.get_textpage()))]
+    assert len(places) == 1
+    (energy_right, carbon_left) = places[0]
+    assert energy_right < carbon_left
+
+
+def _bounds(text: pypdfium2.PdfTextPage) -> tuple[float, float] | None:
+    """Where the bounds of energy end, and where those of carbon begin."""
+    energy, carbon = (text.search(part).get_next() for part in ("0.0491 mWh)", "(0.000222"))
+    if energy is None or carbon is None:
+        return None
+    return text.get_charbox(sum(energy) - 1)[2], text.get_charbox(carbon[0])[0]

@@ -211,7 +211,7 @@ def _quality(c: Context, rows: list[RunEnergyRow]) -> tuple[Block, ...]:
     alt = c.t("energy.quality_alt", len(dots), metric=shown_metric, items="; ".join(told))
     unit_j, unit = energy_unit(max(dot.x for dot in dots))
     dots = [charts.Dot(dot.label, dot.x / unit_j, dot.y) for dot in dots]
-    svg = charts.scatter(dots, c.t("energy.axis_energy", unit=unit), shown_metric)
+    svg = charts.scatter(dots, c.t("energy.axis_energy", unit=unit), shown_metric, c.local)
     return (
         Figure(
             "quality",
@@ -229,9 +229,9 @@ def _table(c: Context, rows: list[RunEnergyRow]) -> Table:
     return Table(
         t("energy.runs_caption"),
         (
-            Column(t("energy.run"), 26), Column(t("energy.status"), 10),
-            Column(t("energy.duration"), 11, number=True), Column(t("energy.energy"), 16, number=True),
-            Column(t("energy.carbon"), 16, number=True), Column(t("energy.how"), 21),
+            Column(t("energy.run"), 20), Column(t("energy.status"), 11),
+            Column(t("energy.duration"), 10, number=True), Column(t("energy.energy"), 20, number=True),
+            Column(t("energy.carbon"), 20, number=True), Column(t("energy.how"), 19),
         ),
         tuple(_row(c, row) for row in rows),
         omitted=c.more(len(account.rows) - len(rows), account.rows_left_out, "report.json"),
@@ -243,6 +243,12 @@ def _bounds(low: str, high: str) -> Line:
     value, _, unit = low.partition(" ")
     start = value if high.endswith(f" {unit}") else low
     return (" ", Whole(f"({start} \u2013 {high})"))
+
+
+def _pieces(told: str) -> Line:
+    """What stands between commas is not parted at the end of a line."""
+    *most, last = told.split(", ")
+    return (*(piece for one in most for piece in (Whole(f"{one},"), " ")), Whole(last))
 
 
 def _row(c: Context, row: RunEnergyRow) -> tuple[Line, ...]:
@@ -266,5 +272,5 @@ def _row(c: Context, row: RunEnergyRow) -> tuple[Line, ...]:
         line(t("unknown") if row.duration_s is None else c.local(show_duration(row.duration_s))),
         line(Strong(c.energy(row.energy_j.mid if row.energy_j else None)), *bounds),
         line(Strong(c.emissions(row.emissions_g.mid if row.emissions_g else None)), *carbon_bounds),
-        line(how if known else t("method.missing")),
+        _pieces(how if known else t("method.missing")),
     )
