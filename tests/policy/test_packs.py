@@ -9,6 +9,7 @@ import pytest
 from mlflow_carbon import resources
 from mlflow_carbon.evidence.model import SubjectKind
 from mlflow_carbon.policy.load import load_pack, shipped_packs
+from mlflow_carbon.policy.message import render
 from mlflow_carbon.policy.selftest import run_tests
 
 PACKS = sorted(shipped_packs())
@@ -25,6 +26,26 @@ def test_every_case_of_every_rule_answers_as_its_author_says_and_none_is_lacking
     ]
     assert wrong == []
     assert outcome.gaps == ()
+
+
+@pytest.mark.parametrize("name", PACKS)
+def test_a_sentence_about_a_missing_figure_has_no_unit_left_over(name: str) -> None:
+    for rule in load_pack(name).rules:
+        told = render(rule.finding, lambda _namespace, _key: None)
+        left_over = r"\(not on record\) (J|kWh|kg|g|mg|s|%|g/kWh|days|hours|ago)\b"
+        assert not re.search(left_over, told), rule.id
+
+
+def test_a_regression_without_a_figure_of_energy_reads_as_a_sentence() -> None:
+    rule = next(rule for rule in load_pack("nist-ai-rmf-core").rules if rule.id == "EVL-005")
+    known = {
+        ("baseline.version", "version"): "3", ("each", "name"): "accuracy", ("each", "value"): 0.91,
+        ("each", "baseline"): 0.95, ("baseline.metric", "inference/joules_per_prediction"): 0.8,
+    }  # fmt: skip
+    assert render(rule.finding, lambda namespace, key: known.get((namespace, key))) == (
+        "Worse than version 3 beyond tolerance: accuracy fell from 0.95 to 0.91; "
+        "energy per prediction (not on record), the champion's 0.8 J."
+    )
 
 
 @pytest.mark.parametrize("path", sorted(resources.policies().rglob("*.yaml")), ids=lambda p: p.stem)
