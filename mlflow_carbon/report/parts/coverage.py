@@ -226,7 +226,7 @@ def _row(c: Context, control: Covered) -> tuple[Line, ...]:
     result: Line = line(Strong(t(f"coverage.outcome.{control.outcome}")))
     if answers:
         result += line(f", {t('coverage.result_value', passed=passed, answers=answers)}")
-    if control.attested:
+    if control.attested and control.outcome != "attested":
         result += line(f", {t('coverage.attested_value', control.attested)}")
     return (
         line(Code(name(control.id)), f" {control.says}"),
