@@ -25,6 +25,10 @@ class StoreError(CarbonError):
     exit_code = 4
 
 
+class NothingToAuditError(StoreError):
+    """What was selected has no run that has ended."""
+
+
 class OutputError(CarbonError):
     """A result could not be written: no permission, no space, not a directory."""
 

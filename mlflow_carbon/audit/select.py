@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from mlflow_carbon.errors import StoreError
+from mlflow_carbon.errors import NothingToAuditError
 from mlflow_carbon.evidence.model import Attestation, Evidence, SubjectKind
 from mlflow_carbon.evidence.pairs import pair_evidence
 from mlflow_carbon.evidence.query import DEADLINE_S, Query, RegisteredModel, Store
@@ -146,7 +146,7 @@ def _with_files(
     return tuple(read)
 
 
-def nothing_to_audit(store: Store, query: Query, running: int) -> StoreError:
+def nothing_to_audit(store: Store, query: Query, running: int) -> NothingToAuditError:
     """Why there is nothing, in the user's own words."""
     where = " ".join(
         [
@@ -159,9 +159,9 @@ def nothing_to_audit(store: Store, query: Query, running: int) -> StoreError:
     )
     selected = f"the selection {where}" if where else "it"
     if running:
-        return StoreError(
+        return NothingToAuditError(
             f"{store.shown}: {selected} has no finished run; {running} still running. "
             "Nothing was audited. Try again when they have ended; if their process was killed, run "
             "`mlflow-carbon recover`."
         )
-    return StoreError(f"{store.shown}: {selected} has no runs. Nothing was audited.")
+    return NothingToAuditError(f"{store.shown}: {selected} has no runs. Nothing was audited.")

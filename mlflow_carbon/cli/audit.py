@@ -18,7 +18,7 @@ import click
 from mlflow_carbon.cli._integrity import attestations, seal_check, sign
 from mlflow_carbon.cli._pades import pdf_signer, pdf_signing
 from mlflow_carbon.cli.keys import signing_key
-from mlflow_carbon.errors import OutputError
+from mlflow_carbon.errors import NothingToAuditError, OutputError
 from mlflow_carbon.settings import source_date
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _end_of(
 @click.option("--policy", "policies", multiple=True, default=("baseline",), show_default=True, help="Name of a shipped pack or a policy file; repeatable.")  # fmt: skip
 @click.option("--experiment", "experiments", multiple=True, help="Only this experiment (name or id); repeatable.")  # fmt: skip
 @click.option("--filter", "filter_", default="", help="Only runs that match this filter, in MLflow's syntax.")  # fmt: skip
-@click.option("--since", metavar="DATE", help="Only runs that began then or later (UTC), or since the `last` audit on record.")  # fmt: skip
+@click.option("--since", metavar="DATE", help="Only runs that began then or later (UTC); `last`: that ended since the last audit on record.")  # fmt: skip
 @click.option("--until", metavar="DATE", help="Only runs that began until then (UTC; a date means its end).")  # fmt: skip
 @click.option("--workspace", default="", help="The workspace to read, where the store is divided into some.")  # fmt: skip
 @click.option("--model", "models", multiple=True, help="Only this registered model; alone, with the runs behind it; repeatable.")  # fmt: skip
@@ -125,7 +125,7 @@ def command(
     look_file = rest["look_file"]
     look = load_look(look_file) if isinstance(look_file, Path) else Look()
     packs = tuple(load_pack(policy) for policy in policies)
-    query, question = _queries(rest, store, packs)
+    query, question, last = _queries(rest, store, packs)
     findings_file = rest["findings_file"]
     request = AuditRequest(
         store=store,
@@ -142,7 +142,7 @@ def command(
         attestations=attestations(_paths(rest["attested"])),
         seals=seal_check(store, ledger) if rest["with_seals"] or ledger else None,
     )
-    with _shown_progress() as progress:
+    with _nothing_new_is_no_error(last), _shown_progress() as progress:
         audit, told = _audited(request, as_of, rest["incremental"], progress)
         if rest["compare"]:
             audit = compared(audit, str(rest["compare"]), question, store)
@@ -155,13 +155,25 @@ def command(
     print_summary(audit, files)
     if told:
         click.echo(told)
-    if LAST in (rest["compare"], rest["since"]) and audit.change is None and query.since is None:
+    if LAST in (rest["compare"], rest["since"]) and audit.change is None and last is None:
         click.echo(first_of_its_kind(bool(rest["on_record"])))
     if rest["on_record"]:
         click.echo(f"On record: {record(audit, [*files.values()], question, store)}.")
     if "pdf" in formats and "pdf" not in written:
         click.echo(f"No PDF: {pango_problem()}", err=True)
     sys.exit(exit_code(audit, strict=bool(rest["strict"]), fail_on=str(rest["fail_on"])))
+
+
+@contextmanager
+def _nothing_new_is_no_error(last: datetime | None) -> Iterator[None]:
+    """End well where only what is new since the ``last`` audit was asked for and there is nothing."""
+    try:
+        yield
+    except NothingToAuditError:
+        if last is None:
+            raise
+        click.echo(f"No run ended since the last audit, {last:%Y-%m-%d %H:%M} UTC: nothing was audited.")  # fmt: skip
+        sys.exit(0)
 
 
 def _audited(
@@ -177,12 +189,16 @@ def _audited(
     return run_audit(request, as_of, progress), ""
 
 
-def _queries(rest: Mapping[str, object], store: str, packs: tuple[Pack, ...]) -> tuple[Query, str]:
-    """What to read, and the key of audits that ask the same.
+def _queries(
+    rest: Mapping[str, object], store: str, packs: tuple[Pack, ...]
+) -> tuple[Query, str, datetime | None]:
+    """What to read, the key of audits that ask the same, and the moment of the last one, where it matters.
 
-    ``--since last`` reads everything where no such audit is on record.
+    ``--since last`` reads the runs that have ended since: one that was still running then is seen once. Where no such
+    audit is on record, it reads everything.
     """
     from mlflow_carbon.cli._history import LAST, key_of, last_moment
+    from mlflow_carbon.evidence.filters import milliseconds
     from mlflow_carbon.evidence.query import Query
 
     asked = Query(
@@ -194,12 +210,17 @@ def _queries(rest: Mapping[str, object], store: str, packs: tuple[Pack, ...]) ->
     )
     if rest["since"] != LAST:
         query = replace(asked, since=_since(rest["since"]))
-        return query, key_of(packs, query)
+        return query, key_of(packs, query), None
     if rest["compare"]:
         hint = "--since last reads a part of the runs; --compare needs all of them."
         raise click.UsageError(hint)
     question = key_of(packs, asked)
-    return replace(asked, since=last_moment(store, question)), question
+    last = last_moment(store, question)
+    if last is None:
+        return asked, question, None
+    ended = f"attributes.end_time >= {milliseconds(last)}"
+    both = f"{asked.filter} and {ended}" if asked.filter else ended
+    return replace(asked, filter=both), question, last
 
 
 def _until(text: object) -> datetime | None:

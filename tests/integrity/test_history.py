@@ -135,3 +135,22 @@ def test_since_last_reads_the_runs_begun_since_and_incremental_sees_the_edited_t
     assert "runs new: 1, edited after they were audited: 1, gone: 0" in str(everything["output"])
     assert f"{old} (edited)" in str(everything["output"])
     assert "that audit holds" in str(_audit(uri, tmp_path, *kept)["output"])
+
+
+def test_since_last_reads_the_runs_that_ended_since_also_one_that_was_running_then(
+    uri: str, tmp_path: Path
+) -> None:
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("work")
+    assert experiment is not None
+    running = client.create_run(experiment.experiment_id, run_name="long").info.run_id
+    _audit(uri, tmp_path, "--experiment", "work", "--record")
+    asked = ["--store", uri, "--experiment", "work", "--since", "last", "--out", str(tmp_path)]
+    nothing = CliRunner().invoke(command, asked)
+    assert nothing.exit_code == 0, nothing.output
+    assert "No run ended since the last audit, 2" in nothing.output
+
+    client.set_terminated(running)
+    seen = _audit(uri, tmp_path, "--experiment", "work", "--since", "last")
+    assert "1 of 1 runs read." in str(seen["output"])
+    assert "attributes.end_time >= " in seen["selection"]["filter"]  # type: ignore[index]
