@@ -49,7 +49,7 @@ def _entry(check: ReportCheck, past: PastAudit | None) -> dict[str, object]:
         "file": str(check.file),
         "sha256": check.sha256,
         "state": check.state,
-        "signed_by": check.by,
+        "signed_by": check.by or None,
         "signed_at": check.at.isoformat() if check.at else None,
         "reason": check.reason,
         "on_record": past.run_id if past else None,

@@ -63,6 +63,8 @@ def check_report(file: Path, trust: Trust) -> ReportCheck:
     known = signed.subjects.get(file.name)
     if known is None and sha256 not in signed.subjects.values():
         reason = "the signature is not over a file of this name"
+        if file.name == ENVELOPE:
+            reason = f"this is the signature: give a file that it is over, {', '.join(sorted(signed.subjects)[:3])}"
         return ReportCheck(file, sha256, "doubtful", by, signed.signed_at, reason)
     same = sha256 in signed.subjects.values()
     reason = "" if same else f"its SHA-256 is {sha256}, signed was {known}"
