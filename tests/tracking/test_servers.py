@@ -193,7 +193,7 @@ def test_a_certificate_that_is_refused_at_the_end_leaves_the_record_to_recover(
     assert spooled(environment) == []
 
 
-LIMITED = "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
+LIMITED = "resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))"
 """A limit on the size of files, as a quota is: the kernel refuses to append."""
 
 SMALL = """
@@ -242,7 +242,7 @@ def test_a_spool_that_fills_up_costs_nothing_but_the_safety_net(
     name = f"full by {fill}"
     done = program(
         before
-        + script(name, f"{fill}\n    burn(1.5)").replace(
+        + script(name, f"{fill}\n    burn(4)").replace(
             "import mlflow\n", "import mlflow, resource\n"
         ),
         MLFLOW_TRACKING_URI=server.uri,
