@@ -27,22 +27,27 @@ def command(tracking_uri: str, end_runs: bool) -> None:
     Exit code 4 if a record could not be delivered; it is kept.
     """
     current = settings.load()
-    folder = settings.spool_dir(current)
     from mlflow.tracking import get_tracking_uri
 
     from mlflow_carbon.tracking.recovery import Outcome, recover
+    from mlflow_carbon.tracking.spool import used_folders
 
+    folders = used_folders(settings.spool_dir(current))
     known = tracking_uri or get_tracking_uri()
     kept = total = 0
-    for found in recover(folder, current, tracking_uri=known, connect=_connect, end_runs=end_runs):
-        total += 1
-        kept += found.outcome is Outcome.KEPT
-        told = f": {found.reason}" if found.reason else ""
-        click.echo(f"{found.outcome.value:9}  run {found.run_id or '(unknown)'}{told}")
+    for folder in folders:
+        for found in recover(
+            folder, current, tracking_uri=known, connect=_connect, end_runs=end_runs
+        ):
+            total += 1
+            kept += found.outcome is Outcome.KEPT
+            told = f": {found.reason}" if found.reason else ""
+            click.echo(f"{found.outcome.value:9}  run {found.run_id or '(unknown)'}{told}")
+    places = " and ".join(map(str, folders))
     if not total:
-        click.echo(f"Nothing to recover in {folder}.")
+        click.echo(f"Nothing to recover in {places}.")
     if kept:
-        click.echo(f"{kept} of {total} records stay in {folder}. Call this again later.", err=True)
+        click.echo(f"{kept} of {total} records stay in {places}. Call this again later.", err=True)
         sys.exit(4)
 
 
