@@ -289,6 +289,6 @@ def test_the_launcher_hands_on_the_programs_exit_code_while_the_server_is_down(
     assert not any("Traceback" in done.err for done in (wrong, ended, away))
     assert command(program, "recover", "--end-runs").code == 0
     run = runs(server.uri)["cut"]
-    assert our_tags(run)[Tag.EXIT] == "failed"
+    assert (run.info.status, our_tags(run)[Tag.EXIT]) == ("FAILED", "failed")
     assert ours(run)[Metric.ENERGY_KWH] > 0
     assert spooled(environment) == []
