@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import click
 
 from mlflow_carbon import settings
 from mlflow_carbon.errors import CarbonError, SettingsError
+from mlflow_carbon.tracking.edge import describe
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -31,10 +35,10 @@ def command(
 
     On several hosts start it on each (srun, mpirun; or say how many in MLFLOW_CARBON_NODES) with one
     run's id in MLFLOW_RUN_ID: the run gets the sum, and says which hosts gave no figures.
-    The exit code is the program's.
+    Signals reach the program. The exit code is the program's, also where MLflow is away.
     """
     if shutil.which(program[0]) is None:
-        raise CarbonError(f"{program[0]}: there is no such program. Check its name and PATH.")
+        raise CarbonError(_why_not(program[0]))
     joined = _run_of_the_first_host(run_id or settings.inherited_run_id())
     from mlflow_carbon.switch import may_measure
     from mlflow_carbon.tracking import hooks
@@ -48,6 +52,13 @@ def command(
     code = _ran(program, joined)
     hooks.uninstall()
     sys.exit(code)
+
+
+def _why_not(program: str) -> str:
+    path = Path(program)
+    if "/" in program and path.is_file():
+        return f"{program}: this file may not be executed. Try: chmod +x {program}"
+    return f"{program}: there is no such program. Check its name and PATH."
 
 
 def _run_of_the_first_host(run_id: str | None) -> str | None:
@@ -68,18 +79,48 @@ def _run_of_the_first_host(run_id: str | None) -> str | None:
 def _measured(
     program: tuple[str, ...], experiment: str | None, run_name: str | None, run_id: str | None
 ) -> int:
+    """The program's exit code, also where MLflow is away: work that has waited in a queue is done."""
     import mlflow
 
-    if experiment:
-        mlflow.set_experiment(experiment)
-    # The run is ours from here on, so that the program's own start_run() follows.
-    with mlflow.start_run(run_id=run_id, run_name=run_name or program[0]) as active:
-        run_id = active.info.run_id
-        # Not the whole line: arguments may hold passwords.
-        mlflow.set_tag("mlflow.source.name", program[0])
-        code = _ran(program, run_id)
-        mlflow.end_run(_status(code))
+    from mlflow_carbon.tracking.recovery import FAILURES
+
+    run_id = run_id or settings.inherited_run_id()
+    try:
+        if experiment:
+            mlflow.set_experiment(experiment)
+        # The run is ours from here on, so that the program's own start_run() follows.
+        name = run_name or (None if run_id else program[0])
+        active = mlflow.start_run(run_id=run_id, run_name=name)
+        if run_id is None:
+            # Not the whole line: arguments may hold passwords.
+            mlflow.set_tag("mlflow.source.name", program[0])
+    except FAILURES as error:
+        if not _is_away(error):
+            raise CarbonError(f"no run could be started: {describe(error)}") from error
+        _warn(f"MLflow is away, so {program[0]} is not measured: {describe(error)}")
+        return _ran(program, run_id)
+    code = 1
+    try:
+        code = _ran(program, active.info.run_id)
+    finally:
+        try:
+            mlflow.end_run(_status(code))
+        except FAILURES as error:
+            _warn(
+                f"run {active.info.run_id} could not be ended: {describe(error)}. Its energy is kept"
+                " in the spool; `mlflow-carbon recover` delivers it."
+            )
     return code
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether the server did not answer, or not properly; not what it or MLflow said no to."""
+    refused = getattr(error, "error_code", "INTERNAL_ERROR")
+    return refused in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
+
+
+def _warn(text: str) -> None:
+    click.echo(f"mlflow-carbon: {text}", err=True)
 
 
 def _status(code: int) -> str:
@@ -88,29 +129,62 @@ def _status(code: int) -> str:
     return "KILLED" if code > 128 else "FAILED"
 
 
-def _ran(program: tuple[str, ...], run_id: str) -> int:
+def _ran(program: tuple[str, ...], run_id: str | None) -> int:
     """The program's exit code as a shell gives it: 128 + signal when a signal ended it."""
-    environment = settings.inherited_environment(MLFLOW_RUN_ID=run_id)
-    # The program is the one the user typed after our own name, and no shell reads it.
-    child = subprocess.Popen(program, env=environment)  # noqa: S603
+    told = {"MLFLOW_RUN_ID": run_id} if run_id else {}
+    child = _started(program, settings.inherited_environment(**told))
     with child, _signals_to(child):
         code = child.wait()
     return code if code >= 0 else 128 - code
 
 
+def _started(program: tuple[str, ...], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    # The program is the one the user typed after our own name, and no shell reads it.
+    try:
+        return subprocess.Popen(program, env=environment)  # noqa: S603
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise CarbonError(f"{program[0]}: it cannot be started: {error.strerror}.") from error
+    # A script without a first line that names its interpreter is the shell's, as for execvp(3).
+    found = shutil.which(program[0]) or program[0]
+    return subprocess.Popen(["/bin/sh", found, *program[1:]], env=environment)  # noqa: S603
+
+
+_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""A scheduler's requests to end, to save and requeue, to read the configuration again."""
+_KEYS = (signal.SIGINT, signal.SIGQUIT)
+"""Typed at a terminal these reach the program by themselves."""
+
+
 @contextmanager
 def _signals_to(child: subprocess.Popen[bytes]) -> Iterator[None]:
-    """SIGTERM goes on to the program; Ctrl-C reaches it by itself. We stay to record how it ended."""
+    """Signals go on to the program, which decides what they mean; we stay to record how it ended."""
 
     def forward(number: int, _: FrameType | None) -> None:
-        child.send_signal(number)
+        if number not in _KEYS or not _at_the_terminal():
+            child.send_signal(number)
 
     before = {
-        signal.SIGTERM: signal.signal(signal.SIGTERM, forward),
-        signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
+        number: signal.signal(number, forward)
+        for number in (*_FORWARDED, *_KEYS)
+        if signal.getsignal(number) is not signal.SIG_IGN  # by nohup, or in the background
     }
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _at_the_terminal() -> bool:
+    """Whether keys typed at the terminal reach our group of processes."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mlflow_carbon import settings
+from mlflow_carbon.errors import StoreError
+
+if TYPE_CHECKING:
+    from mlflow_carbon.tracking.recovery import Outcome, Recovered
 
 
 @click.command()
@@ -18,7 +22,9 @@ from mlflow_carbon import settings
     help="Address with its password, where the record's own was kept without it.",
 )
 @click.option(
-    "--end-runs", is_flag=True, help="Also set runs left RUNNING by a dead process to KILLED."
+    "--end-runs",
+    is_flag=True,
+    help="Also end runs left RUNNING by a dead process: as it ended them, else KILLED.",
 )
 def command(tracking_uri: str, end_runs: bool) -> None:
     """Deliver the energy of runs whose process was killed, or whose server was away.
@@ -27,23 +33,35 @@ def command(tracking_uri: str, end_runs: bool) -> None:
     Exit code 4 if a record could not be delivered; it is kept.
     """
     current = settings.load()
-    folder = settings.spool_dir(current)
-    from mlflow.tracking import get_tracking_uri
+    from mlflow.tracking import get_tracking_uri, is_tracking_uri_set
 
-    from mlflow_carbon.tracking.recovery import Outcome, recover
+    from mlflow_carbon.tracking.recovery import FAILURES, Outcome, end_left_running, recover
+    from mlflow_carbon.tracking.spool import used_folders
 
+    folders = used_folders(settings.spool_dir(current))
     known = tracking_uri or get_tracking_uri()
-    kept = total = 0
-    for found in recover(folder, current, tracking_uri=known, connect=_connect, end_runs=end_runs):
-        total += 1
-        kept += found.outcome is Outcome.KEPT
-        told = f": {found.reason}" if found.reason else ""
-        click.echo(f"{found.outcome.value:9}  run {found.run_id or '(unknown)'}{told}")
-    if not total:
-        click.echo(f"Nothing to recover in {folder}.")
-    if kept:
-        click.echo(f"{kept} of {total} records stay in {folder}. Call this again later.", err=True)
+    outcomes: list[Outcome] = []
+    for folder in folders:
+        every = recover(folder, current, tracking_uri=known, connect=_connect, end_runs=end_runs)
+        outcomes.extend(_told(found) for found in every)
+    if end_runs and (tracking_uri or is_tracking_uri_set()):
+        try:
+            outcomes.extend(_told(found) for found in end_left_running(folders, _connect(known)))
+        except FAILURES as error:
+            raise StoreError(f"runs left RUNNING could not be looked for: {error}") from error
+    places = " and ".join(map(str, folders))
+    if not outcomes:
+        click.echo(f"Nothing to recover in {places}.")
+    if kept := outcomes.count(Outcome.KEPT):
+        total = len(outcomes)
+        click.echo(f"{kept} of {total} records stay in {places}. Call this again later.", err=True)
         sys.exit(4)
+
+
+def _told(found: Recovered) -> Outcome:
+    reason = f": {found.reason}" if found.reason else ""
+    click.echo(f"{found.outcome.value:9}  run {found.run_id or '(unknown)'}{reason}")
+    return found.outcome
 
 
 def _connect(uri: str) -> Any:

@@ -112,8 +112,9 @@ def _tags(
     record: Record, parts: Mapping[str, Part], jobs: list[list[Part]], metrics: Mapping[str, float]
 ) -> dict[str, str]:
     coverage = metrics[Metric.COVERAGE]
-    expected = sum(max(len(job), job[0].nodes) for job in jobs)
-    silent = expected - sum(bool(part.grade) for part in parts.values())
+    # What was recorded before is no host: it may be no more than the program that made the run.
+    expected = sum(max(len(job), job[0].nodes) for job in jobs if job[0].job != EARLIER)
+    silent = expected - sum(bool(part.grade) for host, part in parts.items() if host != EARLIER)
     told = {Tag.NODES: json.dumps({"expected": expected, "missing": silent})}
     # Always, as it takes the place of what a host wrote that ended before the others.
     told[Tag.NOT_MEASURED] = json.dumps(_reasons(parts, silent, expected), ensure_ascii=False)

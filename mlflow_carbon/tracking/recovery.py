@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mlflow_carbon.errors import CarbonError, DataError
 from mlflow_carbon.redact import HIDDEN, redacted
-from mlflow_carbon.schema import Metric
+from mlflow_carbon.schema import Metric, Tag
 from mlflow_carbon.settings import Settings
 from mlflow_carbon.tracking import several
 from mlflow_carbon.tracking.delivery import conclude, deliver, read_base
-from mlflow_carbon.tracking.desk import Desk
+from mlflow_carbon.tracking.desk import MS_PER_S, Desk
 from mlflow_carbon.tracking.facts import Base, Exit, Facts, Json, Origin
 from mlflow_carbon.tracking.ranks import Place
 from mlflow_carbon.tracking.record import ADDED_UP, Record
@@ -31,6 +32,8 @@ from mlflow_carbon.tracking.spooled import facts_from_lines, seal_of, sealed_fro
 
 TOLERANCE_S = 1e-3
 """More run time than this on a run than we put there: somebody else did."""
+
+_STATUS: Mapping[Exit | None, str] = {Exit.FINISHED: "FINISHED", Exit.FAILED: "FAILED"}
 
 FAILURES = (MlflowException, requests.RequestException, SQLAlchemyError, OSError, CarbonError)
 
@@ -43,6 +46,8 @@ class Outcome(str, Enum):
     """Nothing had been logged to the run by that process: there is nothing to deliver."""
     KEPT = "kept"
     """Could not be delivered; the file stays."""
+    ENDED = "ended"
+    """Had been delivered before; the run, still RUNNING, was ended now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +108,11 @@ def complete(
     if not facts.tracking_uri:
         spool.remove()
         return Outcome.DROPPED
-    client = connect(facts)
+    client, ended = connect(facts), _ended(facts, spool)
     if facts.place is not None:
         _part(client, facts, desk, spool, facts.place)
         if end_runs:
-            _end(client, facts.run_id)
+            _end(client, ended)
         return Outcome.DELIVERED
     sealed = sealed_from_lines(spool.lines())
     gone_on = _went_on(client, facts, sealed)
@@ -117,8 +122,39 @@ def complete(
     else:
         _first(client, facts, desk, spool, gone_on)
     if end_runs:
-        _end(client, facts.run_id)
+        _end(client, ended)
     return Outcome.DELIVERED
+
+
+def end_left_running(folders: Iterable[Path], client: Any) -> Iterator[Recovered]:
+    """End the runs of a store whose process died and whose record was delivered before, by whom ever.
+
+    Raises:
+        One of ``FAILURES``.
+    """
+    places = list(folders)
+    experiments = [e.experiment_id for e in _pages(client.search_experiments)]
+    dead = (
+        "attributes.status = 'RUNNING'"
+        f" AND tags.`{Tag.EXIT}` = '{Exit.RECOVERED.value}' AND tags.`{Tag.STATUS}` = 'truncated'"
+    )
+    search = partial(client.search_runs, experiments, filter_string=dead)
+    for run in list(_pages(search)) if experiments else []:
+        run_id = run.info.run_id
+        if any(in_progress(place, run_id, besides=place) for place in places):
+            continue  # taken up again here, and not published yet
+        seconds = run.data.metrics.get(Metric.DURATION_S, 0.0)
+        client.set_terminated(run_id, "KILLED", run.info.start_time + int(seconds * MS_PER_S))
+        yield Recovered("", run_id, Outcome.ENDED)
+
+
+def _pages(search: Callable[..., Any]) -> Iterator[Any]:
+    token = None
+    while True:
+        page = search(page_token=token)
+        yield from page
+        if not (token := page.token):
+            return
 
 
 def _went_on(client: Any, facts: Facts, sealed: Json | None) -> Base | None:
@@ -196,9 +232,11 @@ def _first(client: Any, facts: Facts, desk: Desk, spool: Spool, gone_on: Base | 
     conclude(client, full, desk, spool, number=max(0, last - base.step), now_s=float("inf"))
 
 
-def _end(client: Any, run_id: str) -> None:
-    if client.store.get_run(run_id).info.status == "RUNNING":
-        client.set_terminated(run_id, "KILLED")
+def _end(client: Any, facts: Facts) -> None:
+    """End the run as its process did or, if that died, as killed; at the moment that was."""
+    if client.store.get_run(facts.run_id).info.status == "RUNNING":
+        ended_ms = int(datetime.fromisoformat(facts.ended_at).timestamp() * MS_PER_S)
+        client.set_terminated(facts.run_id, _STATUS.get(facts.exit, "KILLED"), ended_ms)
 
 
 def _address(facts: Facts, tracking_uri: str) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 
+from mlflow_carbon.schema import Tag
 from mlflow_carbon.tracking.delivery import deliver, last_step, log, read_base, sealed
 from mlflow_carbon.tracking.desk import Desk
-from mlflow_carbon.tracking.facts import Base, Facts, Origin
+from mlflow_carbon.tracking.facts import Base, Exit, Facts, Origin
 from mlflow_carbon.tracking.nodes import EARLIER, earlier, part_of, parts_on, tag_of, together
 from mlflow_carbon.tracking.ranks import Place
 from mlflow_carbon.tracking.record import Record
@@ -69,4 +70,7 @@ def _sum(run: Any, mine: Record, place: Place) -> Record:
         written = tag_of(EARLIER, before)
     parts[place.node] = part_of(mine, place)
     found = together(mine, parts, step=last_step(run) + 1)
-    return replace(found, tags={**found.tags, **written, **tag_of(place.node, parts[place.node])})
+    tags = {**found.tags, **written, **tag_of(place.node, parts[place.node])}
+    if not place.first and tags.get(Tag.EXIT) == Exit.PROCESS_EXIT.value:
+        del tags[Tag.EXIT]  # it left the run as it was: how that ends, the first host tells
+    return replace(found, tags=tags)

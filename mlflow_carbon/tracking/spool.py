@@ -116,7 +116,7 @@ def folder(preferred: Path) -> Path:
     Raises:
         OutputError: neither can; names both.
     """
-    fallback = temporary_folder() / f"mlflow-carbon-{os.getuid()}"
+    fallback = _fallback()
     first = _why_not(preferred)
     if not first:
         return preferred
@@ -127,6 +127,20 @@ def folder(preferred: Path) -> Path:
         f"no folder for the spool ({preferred}: {first}; {fallback}: {second})."
         " Set MLFLOW_CARBON_SPOOL_DIR to one that can be written."
     )
+
+
+def used_folders(preferred: Path) -> list[Path]:
+    """Where records of this user may lie: a program may have been able to write what we cannot, and the other way round."""
+    fallback = _fallback()
+    with suppress(OSError):
+        owner = fallback.lstat()
+        if stat.S_ISDIR(owner.st_mode) and owner.st_uid == os.getuid() and fallback != preferred:
+            return [preferred, fallback]
+    return [preferred]
+
+
+def _fallback() -> Path:
+    return temporary_folder() / f"mlflow-carbon-{os.getuid()}"
 
 
 def temporary_folder() -> Path:

@@ -90,6 +90,13 @@ def test_the_next_process_delivers_what_a_killed_one_left_and_with_the_settings_
     assert our_tags(found["next"])[Tag.PROJECT] == "fraud"
     assert found["killed"].info.status == "RUNNING"  # to end it is for the user: recover --end-runs
     assert not path.exists()
+    ended = command(program, "recover", "--end-runs")
+    assert (ended.code, "ended      run" in ended.out) == (0, True), ended.err
+    info = runs(store_uri)["killed"].info
+    assert info.status == "KILLED"
+    worked_s = ours(found["killed"])[Metric.DURATION_S]
+    assert (info.end_time - info.start_time) / 1000 == pytest.approx(worked_s, abs=0.002)
+    assert "Nothing to recover" in command(program, "recover", "--end-runs").out
 
 
 def test_switched_off_nothing_is_delivered_but_by_recover(

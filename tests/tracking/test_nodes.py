@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mlflow_carbon.schema import Metric, Param, Tag
-from mlflow_carbon.tracking.nodes import Part, earlier, parts_on, tag_of, together
+from mlflow_carbon.tracking.nodes import EARLIER, Part, earlier, parts_on, tag_of, together
 from mlflow_carbon.tracking.ranks import Place, place
 from mlflow_carbon.tracking.record import Record
 from tests.tracking.conftest import Finished, our_tags, ours
@@ -106,6 +106,19 @@ def test_a_run_taken_up_by_a_second_job_has_the_hosts_of_both_one_after_the_othe
     assert json.loads(record.tags[Tag.NODES]) == {"expected": 4, "missing": 1}
 
 
+def test_what_was_recorded_before_the_job_counts_as_energy_and_time_but_as_no_host() -> None:
+    before = earlier({Tag.GRADE: "A"}, part(1.0, 10.0).metrics)
+    assert before is not None
+    parts = {EARLIER: before, "a": part(3.0, 100.0), "b": part(3.0, 100.0)}
+    record = summed(parts)
+    assert json.loads(record.tags[Tag.NODES]) == {"expected": 2, "missing": 0}
+    assert record.metrics[Metric.ENERGY_KWH] == 7.0
+    assert record.metrics[Metric.DURATION_S] == 110.0
+    assert record.tags[Tag.STATUS] == "measured"
+    del parts["b"]
+    assert json.loads(summed(parts).tags[Tag.NODES]) == {"expected": 2, "missing": 1}
+
+
 def test_parts_survive_the_tag_and_foreign_text_is_left_out() -> None:
     parts = {"a": part(3.0, 100.0)}
     tags = {**tag_of("a", parts["a"]), Tag.NODE_PREFIX + "x": "{}", Tag.NODE_PREFIX + "y": "[1"}
@@ -167,6 +180,29 @@ def test_two_hosts_that_end_at_the_same_time_are_summed_on_their_run(
     assert {Param.EVIDENCE_SHA256, Param.EVIDENCE_SHA256 + ".2"} <= run.data.params.keys()
     assert Param.EVIDENCE_SHA256 + ".3" not in run.data.params
     assert [path for node in "ab" for path in (tmp_path / node).rglob("*.run")] == []
+
+
+def test_how_a_run_ended_is_told_by_the_first_host_whichever_ends_last(
+    program: Callable[..., Finished], store_uri: str
+) -> None:
+    client = MlflowClient(store_uri)
+    run_id = client.create_run(
+        client.get_experiment_by_name("tests").experiment_id, run_name="mine"
+    ).info.run_id
+    script = (
+        "import sys\nfrom mlflow_carbon.cli.main import main\n"
+        f"sys.argv = ['mlflow-carbon', 'measure', '--', {sys.executable!r}, '-c', 'import time; time.sleep(0.5)']\n"
+        "main()"
+    )
+    for rank in ("0", "1"):
+        host = {"GROUP_WORLD_SIZE": "2", "GROUP_RANK": rank, "MLFLOW_CARBON_NODE": f"n{rank}"}
+        done = program(script, MLFLOW_RUN_ID=run_id, **host)
+        assert done.code == 0, done.err
+    run = client.get_run(run_id)
+    assert json.loads(our_tags(run)[Tag.NODES]) == {"expected": 2, "missing": 0}
+    assert our_tags(run)[Tag.EXIT] == "finished"
+    assert run.info.run_name == "mine"
+    assert "mlflow.source.name" not in run.data.tags  # who made the run did not say
 
 
 def test_a_host_that_was_killed_is_recovered_into_its_own_part(

@@ -133,10 +133,36 @@ os.kill(os.getpid(), {int(by)})
     assert our_tags(run)[Tag.EXIT] == "recovered"
     assert ours(run)[Metric.ENERGY_KWH] >= before.get(Metric.ENERGY_KWH, 0.0)
     seconds = (run.info.end_time - run.info.start_time) / 1000
-    assert 0.7 < ours(run)[Metric.DURATION_S] < seconds  # once, also what had been published
+    assert 0.7 < ours(run)[Metric.DURATION_S] < seconds + 0.1  # once, also what had been published
+    assert (
+        seconds < ours(run)[Metric.DURATION_S] + 5
+    )  # to when it died, not to when that was noticed
     assert run.data.params[Param.EVIDENCE_SHA256]
     assert spooled(environment) == []
     assert "Nothing to recover" in command(program, "recover").out
+
+
+def test_what_was_left_in_the_folder_for_temporary_files_is_recovered_too(
+    program: Program, store_uri: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """As where the home is read-only: there is no folder of its own for the spool."""
+    (tmp_path / "no folder").write_text("")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    places = {"XDG_STATE_HOME": str(tmp_path / "no folder"), "TMPDIR": str(temporary)}
+    done = program(
+        BURN
+        + "import mlflow, os\nmlflow.start_run(run_name='killed')\nmlflow.log_metric('loss', 0.1)\n"
+        "burn(0.5)\nos.kill(os.getpid(), 9)",
+        **places,
+    )
+    assert done.code == -9
+    assert len(list(temporary.rglob("*.run"))) == 1
+    for changed in ({}, {"XDG_STATE_HOME": environment["XDG_STATE_HOME"]}):
+        recovered = command(program, "recover", **(places | changed))
+        assert recovered.code == 0, recovered.err
+    assert list(temporary.rglob("*.run")) == []
+    assert our_tags(runs(store_uri)["killed"])[Tag.STATUS] == "truncated"
 
 
 def command(program: Program, *arguments: str, **changes: str) -> Finished:

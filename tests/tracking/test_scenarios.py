@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -173,6 +175,53 @@ def test_measure_records_any_program_and_returns_its_exit_code(
     assert missing.code == 2
     assert "there is no such program" in missing.err
     assert "Traceback" not in missing.err
+
+
+def test_a_script_that_names_no_interpreter_is_the_shells_and_what_cannot_start_is_said(
+    program: Program, store_uri: str, work: Path
+) -> None:
+    script = work / "train"
+    script.write_text("echo $1\nexit 4\n")
+    refused = command(program, "measure", "--", str(script))
+    assert (refused.code, "chmod +x" in refused.err) == (2, True)
+    script.chmod(0o700)
+    done = command(program, "measure", "--run-name", "plain", "--", str(script), "a b")
+    assert (done.code, done.out) == (4, "a b\n"), done.err
+    assert our_tags(runs(store_uri)["plain"])[Tag.EXIT] == "failed"
+    script.write_text("#!/no/such/interpreter\n")
+    broken = command(program, "measure", "--", str(script))
+    assert broken.code == 2
+    assert "it cannot be started" in broken.err
+    assert "Traceback" not in broken.err
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGINT", "SIGQUIT"])
+def test_what_a_scheduler_tells_the_launcher_reaches_the_program_and_the_run_is_recorded(
+    store_uri: str, environment: dict[str, str], work: Path, name: str
+) -> None:
+    trainer = (
+        "import signal, sys, time\n"
+        f"signal.signal(signal.{name}, lambda *_: (print('saved', flush=True), sys.exit(5)))\n"
+        "print('up', flush=True)\ntime.sleep(60)\n"
+    )
+    measure = [sys.executable, "-m", "mlflow_carbon.cli", "measure", "--run-name", name, "--"]
+    launcher = subprocess.Popen(
+        [*measure, sys.executable, "-c", trainer],
+        env=environment,
+        cwd=work,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # no terminal, as under a scheduler
+    )
+    assert launcher.stdout is not None
+    assert launcher.stdout.readline() == "up\n"
+    time.sleep(0.5)
+    launcher.send_signal(getattr(signal, name))
+    out, _ = launcher.communicate(timeout=60)
+    assert (launcher.returncode, out) == (5, "saved\n")
+    run = runs(store_uri)[name]
+    assert (run.info.status, our_tags(run)[Tag.EXIT]) == ("FAILED", "failed")
+    assert ours(run)[Metric.ENERGY_KWH] > 0
 
 
 # Datasets.

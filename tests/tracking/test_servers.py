@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -260,3 +261,34 @@ def test_a_spool_that_fills_up_costs_nothing_but_the_safety_net(
     )
     assert "could not keep a spool file" in Path(evidence).read_text()
     assert list((tmp_path / "spool").glob("*.run")) == []
+
+
+def test_the_launcher_hands_on_the_programs_exit_code_while_the_server_is_down(
+    program: Program, server: Server, environment: dict[str, str], work: Path
+) -> None:
+    def measure(*arguments: str) -> Finished:
+        return command(program, "measure", *arguments, MLFLOW_TRACKING_URI=server.uri, **QUICK)
+
+    wrong = measure("--run-id", "0" * 32, "--", "/bin/sh", "-c", "echo worked")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "0" * 32 in wrong.err
+    with ThreadPoolExecutor() as pool:
+        waits = "touch begun; while [ ! -e go ]; do sleep 0.1; done; exit 6"
+        cut = pool.submit(measure, "--run-name", "cut", "--", "/bin/sh", "-c", waits)
+        while not (work / "begun").exists():
+            time.sleep(0.05)
+        server.stop()
+        (work / "go").touch()
+        ended = cut.result()
+    away = measure("--", "/bin/sh", "-c", "echo worked; exit 7")
+    server.start()
+    assert ended.code == 6, ended.err
+    assert "mlflow-carbon recover" in ended.err
+    assert (away.code, away.out) == (7, "worked\n"), away.err
+    assert "/bin/sh is not measured" in away.err
+    assert not any("Traceback" in done.err for done in (wrong, ended, away))
+    assert command(program, "recover", "--end-runs").code == 0
+    run = runs(server.uri)["cut"]
+    assert (run.info.status, our_tags(run)[Tag.EXIT]) == ("FAILED", "failed")
+    assert ours(run)[Metric.ENERGY_KWH] > 0
+    assert spooled(environment) == []
