@@ -213,10 +213,10 @@ class _Columns:
 
     def _selection(self, parts: Iterable[Part]) -> Selection:
         query = self.asked.request.query
-        running = sorted(run_id for part in parts for run_id in part.running)
+        running = sorted(one for part in parts for one in part.running)
         count = sum(part.runs for part in parts)
         if not count:
-            raise nothing_to_audit(self.store, query, len(running))
+            raise nothing_to_audit(self.store, query, len(running), self.asked.as_of)
         firsts = [part.first_ms for part in parts if part.first_ms is not None]
         lasts = [part.last_ms for part in parts if part.last_ms is not None]
         return Selection(
@@ -226,7 +226,7 @@ class _Columns:
             models=query.models,
             runs_selected=count + len(running),
             runs_read=count,
-            failed_to_read=tuple((run_id, "still running") for run_id in running),
+            failed_to_read=tuple(running),
             earliest=moment(min(firsts, default=None)),
             latest=moment(max(lasts, default=None)),
             since=query.since,

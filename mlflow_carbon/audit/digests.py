@@ -7,6 +7,7 @@ from pathlib import Path
 
 import duckdb
 
+from mlflow_carbon.errors import OutputError
 from mlflow_carbon.evidence.tables import Tables
 
 NAMED_RUNS = 20
@@ -30,16 +31,22 @@ def write_digests(tables: Tables, file: Path) -> None:
     Known values only, each with its name and length, so that a fact which another run has for the
     first time changes nothing here. What other runs did with a dataset (``other_digests``) is no
     part of a run.
+
+    Raises:
+        OutputError: the file cannot be written.
     """
     run, used = (_told(tables, table) for table in ("run", "used"))
     tables.con.execute(
         "CREATE OR REPLACE TEMP VIEW inputs_told AS SELECT rid, string_agg(told, '' ORDER BY told) AS told"
         f" FROM (SELECT rid, sha256({used}) AS told FROM used) GROUP BY rid"
     )
-    tables.con.execute(
-        f"COPY (SELECT run_uuid AS run_id, sha256({run} || COALESCE(inputs_told.told, '')) AS sha256"
-        f" FROM run LEFT JOIN inputs_told USING (rid)) TO {_quoted(file)} (FORMAT parquet)"
-    )
+    try:
+        tables.con.execute(
+            f"COPY (SELECT run_uuid AS run_id, sha256({run} || COALESCE(inputs_told.told, '')) AS sha256"
+            f" FROM run LEFT JOIN inputs_told USING (rid)) TO {_quoted(file)} (FORMAT parquet)"
+        )
+    except duckdb.IOException as error:
+        raise OutputError(f"{file}: cannot be written: {str(error).splitlines()[0]}") from None
 
 
 def _told(tables: Tables, table: str) -> str:

@@ -86,7 +86,8 @@ class Part:
     runs: int = 0
     first_ms: int | None = None
     last_ms: int | None = None
-    running: tuple[str, ...] = ()
+    running: tuple[tuple[str, str], ...] = ()
+    """(run id, why it is not over)."""
     trained: frozenset[str] = frozenset()
     """Those of the runs that versions come from."""
     tallies: tuple[tuple[int, int, int], ...] = ()
@@ -157,7 +158,7 @@ class _Judged:
         self.place.progress("Reading runs", 0, None)
         tables = asked.loaded(self.con, source, {*facts, *totals.FACTS})
         _add_contents(self.con, contents)
-        running = self.con.execute("SELECT run_uuid FROM running ORDER BY 1").fetchall()
+        running = self.con.execute("SELECT run_uuid, why FROM running ORDER BY 1").fetchall()
         compared = self._run_ids() if request.seals is not None else ()
         seals = asked.comparisons.of_all(compared, self.place.progress)
         if seals is not None or any(one.startswith("seal.") for one in facts):
@@ -169,7 +170,7 @@ class _Judged:
             runs=count,
             first_ms=first,
             last_ms=last,
-            running=tuple(run_id for (run_id,) in running),
+            running=tuple((run_id, why) for run_id, why in running),
             trained=asked.versions.intersection(self._run_ids() if asked.versions else ()),
             seals=seals,
         )

@@ -25,7 +25,7 @@ from mlflow_carbon.audit.summary import Audit, Selection
 from mlflow_carbon.audit.waivers import without_effect
 from mlflow_carbon.evidence.model import Evidence
 from mlflow_carbon.evidence.query import Remote, Store
-from mlflow_carbon.evidence.store import has_ended, open_store, with_other_digests
+from mlflow_carbon.evidence.store import has_ended, open_store, why_open, with_other_digests
 from mlflow_carbon.evidence.trees import moment_of
 
 
@@ -33,7 +33,8 @@ from mlflow_carbon.evidence.trees import moment_of
 class _Read:
     runs: list[Evidence]
     registered: Registered
-    running: tuple[str, ...]
+    running: tuple[tuple[str, str], ...]
+    """(run id, why it is not over)."""
 
 
 def run_audit(
@@ -126,10 +127,10 @@ def _read(store: Store, request: AuditRequest, as_of: datetime, progress: Progre
                 (one.subject.key, one) for one in behind if begun(one, "run.start_time", as_of)
             )
     ended = [run for run in runs.values() if has_ended(run, as_of)]
-    running = tuple(key for key, run in runs.items() if not has_ended(run, as_of))
+    running = sorted((key, why_open(run)) for key, run in runs.items() if not has_ended(run, as_of))
     if not ended:
-        raise nothing_to_audit(store, query, len(running))
-    return _Read(with_other_digests(ended), registered, running)
+        raise nothing_to_audit(store, query, len(running), as_of)
+    return _Read(with_other_digests(ended), registered, tuple(running))
 
 
 def _selection(store: Store, request: AuditRequest, read: _Read) -> Selection:
@@ -141,7 +142,7 @@ def _selection(store: Store, request: AuditRequest, read: _Read) -> Selection:
         models=request.query.models,
         runs_selected=len(read.runs) + len(read.running),
         runs_read=len(read.runs),
-        failed_to_read=tuple((run_id, "still running") for run_id in read.running),
+        failed_to_read=read.running,
         earliest=min(starts, default=None),
         latest=max(starts, default=None),
         since=request.query.since,

@@ -146,7 +146,9 @@ def _with_files(
     return tuple(read)
 
 
-def nothing_to_audit(store: Store, query: Query, running: int) -> NothingToAuditError:
+def nothing_to_audit(
+    store: Store, query: Query, running: int, as_of: datetime
+) -> NothingToAuditError:
     """Why there is nothing, in the user's own words."""
     where = " ".join(
         [
@@ -164,4 +166,6 @@ def nothing_to_audit(store: Store, query: Query, running: int) -> NothingToAudit
             "Nothing was audited. Try again when they have ended; if their process was killed, run "
             "`mlflow-carbon recover`."
         )
-    return NothingToAuditError(f"{store.shown}: {selected} has no runs. Nothing was audited.")
+    return NothingToAuditError(
+        f"{store.shown}: {selected} has no runs as of {as_of:%Y-%m-%d %H:%M %Z}. Nothing was audited."
+    )

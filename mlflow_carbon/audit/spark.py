@@ -48,7 +48,8 @@ def on_spark() -> Iterator[Run]:
     except PySparkException as error:
         raise StoreError(
             f"Spark did not start ({str(error).splitlines()[0]}). It needs Java 17 or 21, on the PATH or named by "
-            "JAVA_HOME, and no Spark Connect. Nothing was audited."
+            "JAVA_HOME, with all its modules (`java --list-modules` names jdk.incubator.vector), and no Spark "
+            "Connect. Nothing was audited."
         ) from None
     if context.master.startswith("local"):
         context.pythonExec = sys.executable  # by default whatever python3 is first on the PATH

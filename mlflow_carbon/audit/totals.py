@@ -75,7 +75,7 @@ class Totals:
             " ELSE method::INTEGER END AS measured_j FROM ("
             f" SELECT rid, run_uuid, start_time, end_time, {figures},"
             f" {self._column(f'metric.{Metric.MEASURING_CPU_S}')} AS cost_s,"
-            " (end_time - start_time) / 1000.0::DOUBLE AS wall_s,"
+            " (end_time::HUGEINT - start_time) / 1000.0::DOUBLE AS wall_s,"
             f" COALESCE({parent}, '') AS parent, COALESCE({tree} = 'inclusive', false) AS inclusive,"
             f" status IN ({states}) OR COALESCE({self._column(f'tag.{Tag.EXIT}')} IN ({exits}), false)"
             f" AS failed, {known} AS known, {good} AS good, {method} AS method"
@@ -115,8 +115,8 @@ class Totals:
         """
         con = self.tables.con
         during = (
-            "COALESCE(parent.start_time - $slack <= child.start_time"
-            " AND child.end_time - $slack <= parent.end_time, false)"
+            "COALESCE(parent.start_time::HUGEINT - $slack <= child.start_time"
+            " AND child.end_time::HUGEINT - $slack <= parent.end_time, false)"
         )
         con.execute(
             "CREATE TABLE nested AS SELECT child.rid, parent.rid AS above, child.e_low,"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,7 +79,8 @@ def _lines(audit: Audit, unasked: int) -> Iterator[str]:
         f"{selection.runs_read} of {selection.runs_selected} runs read."
     )
     if selection.failed_to_read:
-        yield f"Not read: {len(selection.failed_to_read)}, {selection.failed_to_read[0][1]}."
+        for reason, count in Counter(why for _, why in selection.failed_to_read).items():
+            yield f"Not read: {count}, {reason}."
     if unasked:
         yield f"{unasked} rules found nothing they apply to."
     yield from (f"Waiver {note}." for note in audit.unused_waivers)

@@ -210,6 +210,10 @@ def _queries(
     )
     if rest["since"] != LAST:
         query = replace(asked, since=_since(rest["since"]))
+        if query.since and query.until and query.since > query.until:
+            raise click.UsageError(
+                f"--since {rest['since']} is later than --until {rest['until']}."
+            )
         return query, key_of(packs, query), None
     if rest["compare"]:
         hint = "--since last reads a part of the runs; --compare needs all of them."

@@ -33,6 +33,10 @@ COMMANDS = {
 }
 
 
+_INTERRUPTED = "Query interrupted"
+"""What DuckDB makes of Ctrl-C while it works."""
+
+
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -66,6 +70,11 @@ def run(command: click.Command, arguments: list[str] | None = None) -> None:
     except CarbonError as error:
         click.echo(f"mlflow-carbon: {error}", err=True)
         sys.exit(error.exit_code)
+    except RuntimeError as error:
+        if str(error) != _INTERRUPTED:
+            raise
+        click.echo("Aborted!", err=True)  # as click says for Ctrl-C at any other moment
+        sys.exit(1)
 
 
 def main() -> None:

@@ -77,18 +77,42 @@ def without_secrets(uri: str, text: str) -> str:
     return redacted(text.replace(uri, redacted(uri)))
 
 
+_ADVICE = {
+    r"locked|busy": "Another program holds the database: try again when it has let go of it.",
+    r"malformed|not a database|unicode|utf-?8|conver[ts]": "The database is damaged: restore it from a backup.",
+    r"permission denied": "The user needs SELECT on all of MLflow's tables.",
+    r"terminat|closed the connection|connection.* lost|could not receive": "The connection was lost: try again.",
+    r"unable to open|disk I/O": "Check the file, its disk and its permissions.",
+}
+_MOST = 300
+"""Characters of a driver's message: some go on with the whole query and its values."""
+
+
+def in_short(uri: str, said: str) -> str:
+    """What a driver said, on one line, without query and password; and what to do about it."""
+    said = re.split(r" \[SQL: | \(Background on | Query was: ", " ".join(said.split()))[0]
+    for fault, advice in _ADVICE.items():
+        if re.search(fault, said, re.IGNORECASE):
+            return f"{without_secrets(uri, said)[:_MOST].rstrip('. ')}. {advice}"
+    return without_secrets(uri, said)[:_MOST]
+
+
 def _url(uri: str) -> sqlalchemy.URL:
     import sqlalchemy
     from sqlalchemy.exc import ArgumentError
 
     try:
-        return sqlalchemy.make_url(uri)
+        url = sqlalchemy.make_url(uri)
     except (ArgumentError, ValueError):
+        url = None
+    # A part of a password that is taken for the host would be printed by drivers.
+    if url is None or (url.host and "@" in f"{url.host}{url.database}"):
         raise StoreError(
             f"{redacted(uri)}: is not a valid address. Write for example sqlite:////path/mlflow.db, "
             "postgresql://user@host/database or https://mlflow.example.org; special characters "
             "in a password are written as %XX."
-        ) from None
+        )
+    return url
 
 
 def _probe_server(uri: str, scheme: str) -> None:
@@ -133,6 +157,11 @@ def _sqlite_revision(path: Path) -> str | None:
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):
             return None
+        if "readonly" in str(error) and not path.with_name(f"{path.name}-journal").exists():
+            raise StoreError(
+                f"{path}: keeps a write-ahead log, for which SQLite makes files beside it even to read, and you "
+                f"have no permission to do so there. Copy {path.name}* to a folder of your own and audit the copy."
+            ) from None
         if "readonly" in str(error):
             raise StoreError(
                 f"{path}: a program was interrupted while it wrote here, and the database has to be mended "

@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from mlflow_carbon.evidence.facts import PARENT_TAG
-from mlflow_carbon.evidence.sql import Source
+from mlflow_carbon.evidence.sql import Source, registered
 
 RUN_OF: Mapping[str, str] = {
     "runs": "run_uuid",
@@ -43,13 +43,12 @@ class Buckets:
 
     def write(self, table: str, rows: pa.RecordBatchReader, folder: Path) -> None:
         """Write rows of a divided table: files of each bucket, and one without rows, for its columns."""
-        self.con.register("arriving", rows)
-        self.con.execute(
-            f"COPY (SELECT arriving.*, COALESCE(bucket, 0) AS bucket FROM arriving LEFT JOIN place"
-            f" ON place.id = arriving.{RUN_OF[table]}) TO {_quoted(folder)} (FORMAT parquet,"
-            " COMPRESSION zstd, PARTITION_BY (bucket), FILENAME_PATTERN 'part-{i}', OVERWRITE_OR_IGNORE)"
-        )
-        self.con.unregister("arriving")
+        with registered(self.con, rows) as arriving:
+            self.con.execute(
+                f"COPY (SELECT {arriving}.*, COALESCE(bucket, 0) AS bucket FROM {arriving} LEFT JOIN place"
+                f" ON place.id = {arriving}.{RUN_OF[table]}) TO {_quoted(folder)} (FORMAT parquet,"
+                " COMPRESSION zstd, PARTITION_BY (bucket), FILENAME_PATTERN 'part-{i}', OVERWRITE_OR_IGNORE)"
+            )
         for inner in sorted(folder.glob("bucket=*")):
             bucket = int(inner.name.partition("=")[2])
             for number, file in enumerate(sorted(inner.iterdir())):
@@ -90,12 +89,10 @@ def divided(source: Source, count: int) -> Iterator[Buckets]:
 def _read(
     con: duckdb.DuckDBPyConnection, source: Source, name: str, query: str, *values: object
 ) -> None:
-    with source.batches(query, values) as batches:
-        con.register("batches", batches)
+    with source.batches(query, values) as batches, registered(con, batches) as rows:
         con.execute(
-            f"CREATE TABLE {name} AS SELECT id::VARCHAR AS id, other::VARCHAR AS other FROM batches"
+            f"CREATE TABLE {name} AS SELECT id::VARCHAR AS id, other::VARCHAR AS other FROM {rows}"
         )
-        con.unregister("batches")
 
 
 def _climb(con: duckdb.DuckDBPyConnection) -> None:

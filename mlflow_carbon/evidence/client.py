@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import re
+import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import mlflow
@@ -20,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mlflow_carbon.errors import StoreError
 from mlflow_carbon.evidence import lineage
-from mlflow_carbon.evidence.address import redacted, scheme_of, without_secrets
+from mlflow_carbon.evidence.address import in_short, redacted, scheme_of
 from mlflow_carbon.evidence.facts import run_evidence
 from mlflow_carbon.evidence.filters import in_mlflow_syntax
 from mlflow_carbon.evidence.model import Evidence
@@ -65,7 +68,7 @@ def open_client(uri: str, *, pages: bool = True, deadline_s: float = DEADLINE_S)
         from mlflow_carbon.evidence.server import Server
 
         return Server(uri, client, deadline_s)
-    return ClientStore(uri, client)
+    return ClientStore(uri, client, deadline_s)
 
 
 def hide_progress_bars() -> None:
@@ -76,6 +79,10 @@ def hide_progress_bars() -> None:
 
 @contextmanager
 def _told(uri: str) -> Iterator[None]:
+    # MLflow logs what it raises, with the whole traceback; who reads our message needs no second one.
+    logged = logging.getLogger("mlflow.store.db.utils")
+    before = logged.level
+    logged.setLevel(logging.CRITICAL)
     try:
         yield
     except (
@@ -86,8 +93,10 @@ def _told(uri: str) -> Iterator[None]:
         ValueError,
     ) as error:
         said = " ".join(str(getattr(error, "message", None) or error).split())
-        reason = _in_words(said) or f"cannot be read: {without_secrets(uri, said)[:500]}"
+        reason = _in_words(said) or f"cannot be read: {in_short(uri, said)}"
         raise StoreError(f"{redacted(uri)}: {reason}") from error
+    finally:
+        logged.setLevel(before)
 
 
 def _in_words(said: str) -> str:
@@ -114,9 +123,11 @@ def _in_words(said: str) -> str:
 class ClientStore:
     """Evidence of runs, datasets, models and versions; reads only. ``shown`` holds no password."""
 
-    def __init__(self, uri: str, client: MlflowClient) -> None:
-        """Open it with ``open_client``."""
+    def __init__(self, uri: str, client: MlflowClient, deadline_s: float) -> None:
+        """Open it with ``open_client``; a server has ``deadline_s`` from now on."""
         self.shown = redacted(uri)
+        self._deadline_s = deadline_s if scheme_of(uri) in ("http", "https") else math.inf
+        self._until = time.monotonic() + self._deadline_s
         self._uri = uri
         self._client = client
         self._inside = False
@@ -127,8 +138,23 @@ class ClientStore:
             mlflow.set_workspace(None)
             self._inside = False
 
-    def _told(self) -> AbstractContextManager[None]:
-        return _told(self._uri)
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        late = StoreError(
+            f"{self.shown}: has not answered everything in {self._deadline_s:,.0f} s. Nothing was audited. Give it "
+            "more time with --deadline, ask for fewer runs with --experiment or --since, or ask who runs it for a "
+            "snapshot (`mlflow-carbon export evidence`)."
+        )
+        with _told(self._uri):
+            try:
+                self._check_time()
+                yield
+            except TimeoutError:
+                raise late from None
+
+    def _check_time(self) -> None:
+        if time.monotonic() > self._until:
+            raise TimeoutError
 
     def _enter(self, workspace: str) -> None:
         """Go into a workspace: MLflow's clients have one for the whole process."""
@@ -205,6 +231,7 @@ class ClientStore:
         token: str | None = None
         while True:
             page = getattr(self._client, method)(max_results=_PAGE, page_token=token, **arguments)
+            self._check_time()
             yield from page
             token = page.token
             if not token:

@@ -43,11 +43,21 @@ DECLARED = {
 """The same for texts that somebody declared, with the run or afterwards on a card."""
 
 
+_FIRST = datetime(1, 1, 1, tzinfo=timezone.utc)
+_LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone.utc)
+
+
 def moment(milliseconds: int | None) -> datetime | None:
-    """MLflow's milliseconds since 1970 as an aware time; ``None`` where MLflow has none."""
+    """MLflow's milliseconds since 1970 as an aware time; ``None`` where MLflow has none.
+
+    What is beyond all calendars (nanoseconds taken for milliseconds, a broken clock) is their first or last moment.
+    """
     if milliseconds is None:
         return None
-    return datetime.fromtimestamp(milliseconds / 1000.0, tz=timezone.utc)
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000.0, tz=timezone.utc)
+    except (OverflowError, ValueError, OSError):
+        return _LAST if milliseconds > 0 else _FIRST
 
 
 def metric_value(stored: float) -> float:

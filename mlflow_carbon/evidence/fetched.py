@@ -18,7 +18,7 @@ from mlflow_carbon.evidence.model import Evidence
 from mlflow_carbon.evidence.query import Query, RegisteredModel, Store
 from mlflow_carbon.evidence.relational import TableStore
 from mlflow_carbon.evidence.snapshot import TABLES
-from mlflow_carbon.evidence.sql import registered
+from mlflow_carbon.evidence.sql import BrokenStreamError, registered
 
 _BATCH_ROWS = 65_536
 _MEMORY_MB = 256
@@ -109,19 +109,24 @@ class Fetched:
         self, con: duckdb.DuckDBPyConnection, query: str, values: Sequence[object] = ()
     ) -> Iterator[tuple[str, Mapping[str, object]]]:
         """The answer of a query as one statement of ``con`` can select from it; see ``Source``."""
-        with self.batches(query, values) as batches, registered(con, batches) as name:
-            yield name, {}
+        try:
+            with self.batches(query, values) as batches, registered(con, batches) as name:
+                yield name, {}
+        except BrokenStreamError as error:
+            raise self._no_room(error) from None
 
     @contextmanager
     def _told(self) -> Iterator[None]:
         try:
             yield
         except duckdb.Error as error:
-            reason = str(error).splitlines()[0]
-            raise StoreError(
-                f"{self.shown}: its runs do not fit into {self._folder} ({reason}). "
-                "Give more room for temporary files with TMPDIR."
-            ) from None
+            raise self._no_room(error) from None
+
+    def _no_room(self, error: Exception) -> StoreError:
+        return StoreError(
+            f"{self.shown}: its runs do not fit into {self._folder} ({str(error).splitlines()[0]}). "
+            "Give more room for temporary files with TMPDIR."
+        )
 
 
 def _put_run(rows: _Rows, run: Mapping[str, Any]) -> None:

@@ -56,12 +56,25 @@ def asking(uri: str, experiments: list[str], filter_: str) -> Ask:
         answer = http_request(get_default_host_creds(uri), _ENDPOINT, "POST", json=body)
         if answer.status_code == requests.codes.ok:
             with suppress(ValueError):
-                page: Mapping[str, Any] = json.loads(answer.content)
-                return page
+                return _page_of_runs(json.loads(answer.content))
         verify_rest_response(answer, _ENDPOINT)  # raises what the server says
         raise ValueError(f"HTTP {answer.status_code} without runs")
 
     return ask
+
+
+def _page_of_runs(answer: Any) -> Mapping[str, Any]:
+    """The answer of a server, if it is what it was asked for.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(answer, dict) or not all(
+        isinstance(run, dict) and run.get("info", {}).get("run_id")
+        for run in answer.get("runs", ())
+    ):
+        raise ValueError("no page of runs")
+    return answer
 
 
 def run_id_of(run: Mapping[str, Any]) -> str:
@@ -144,9 +157,12 @@ def _one_by_one(reader: _Reader, page: _Page) -> Iterator[list[Mapping[str, Any]
 def _at_once(reader: _Reader, page: _Page) -> Iterator[list[Mapping[str, Any]]]:
     seen: set[str] = set()
     ids: dict[int, frozenset[str]] = {}
+    promised: set[int] = set()
+    """Pages that must have runs: the one before says that there are more."""
     begun, more = 1, True
     while True:
         ids[page.number] = frozenset(map(run_id_of, page.runs))
+        promised |= {page.number + 1} if page.token else set()
         more = more and bool(page.token)
         while more and begun - len(ids) < AT_ONCE:
             reader.start(begun, _token(begun * (PAGE - _OVERLAP)))
@@ -155,8 +171,8 @@ def _at_once(reader: _Reader, page: _Page) -> Iterator[list[Mapping[str, Any]]]:
         if len(ids) == begun:
             break
         page = reader.take()
-    for before, after in pairwise(ids[number] for number in range(begun)):
-        if after and after.isdisjoint(before):
+    for before, number in pairwise(range(begun)):
+        if (ids[number] or number in promised) and ids[number].isdisjoint(ids[before]):
             raise ValueError(
                 "runs were deleted while they were read, and others may have been passed over. Try again."
             )

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlflow import MlflowClient
-
-from mlflow_carbon.errors import StoreError
 from mlflow_carbon.evidence.client import ClientStore
 from mlflow_carbon.evidence.fetched import Fetched, FetchedStore
 from mlflow_carbon.evidence.filters import in_mlflow_syntax
@@ -21,12 +17,6 @@ from mlflow_carbon.evidence.rest import asking, read_pages
 
 class Server(ClientStore):
     """Fetches runs several pages at once; the server has ``deadline_s`` to answer all it is asked."""
-
-    def __init__(self, uri: str, client: MlflowClient, deadline_s: float) -> None:
-        """Open it with ``open_client``."""
-        super().__init__(uri, client)
-        self._deadline_s = deadline_s
-        self._until = time.monotonic() + deadline_s
 
     def runs(self, query: Query) -> Iterator[Evidence]:
         """Every run that is not deleted, with its datasets as members."""
@@ -56,18 +46,3 @@ class Server(ClientStore):
                 yield FetchedStore(self, source, experiments)
             finally:
                 source.close()
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        late = StoreError(
-            f"{self.shown}: has not answered everything in {self._deadline_s:,.0f} s. Nothing was audited. Give it "
-            "more time with --deadline, ask for fewer runs with --experiment or --since, or ask who runs it for a "
-            "snapshot (`mlflow-carbon export evidence`)."
-        )
-        if time.monotonic() > self._until:
-            raise late
-        with super()._told():
-            try:
-                yield
-            except TimeoutError:
-                raise late from None

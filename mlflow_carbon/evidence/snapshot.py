@@ -137,6 +137,10 @@ def write_snapshot(
             f"{folder}: the snapshot could not be written ({error.strerror or error}). "
             "No part of it was kept."
         ) from None
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        raise OutputError(
+            f"{folder}: the snapshot could not be written ({str(error).splitlines()[0]}). No part of it was kept."
+        ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return _sha256(folder / SUMS)

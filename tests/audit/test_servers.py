@@ -6,6 +6,7 @@ import os
 import runpy
 import sqlite3
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -147,6 +148,9 @@ BREAKS = {
     "a server that stops midway": (lambda request, number: number > 1 and hang_up(request), "cannot be read"),
     "a server that stays busy": (lambda request, _: say(request, 429, b"later", "text/plain"), "still answered HTTP 429 after all retries"),
     "a login page": (lambda request, _: say(request, 200, b"<!DOCTYPE html><p>Sign in", "text/html"), "a web page and not as an MLflow server"),
+    "an empty page where more was promised": (lambda request, number: number > 1 and say(request, 200, b"{}", "application/json"), "Try again"),
+    "an answer of another kind": (lambda request, number: number > 1 and say(request, 200, b"[]", "application/json"), "cannot be read"),
+    "runs without an id": (lambda request, number: number > 1 and say(request, 200, b'{"runs": [{}]}', "application/json"), "without runs"),
     "an answer cut short": (lambda request, _: say(request, 200, b'{"runs": [', "application/json"), "cannot be read"),
 }  # fmt: skip
 
@@ -172,6 +176,17 @@ def test_a_slow_server_is_waited_for_until_the_deadline_and_not_longer(server: s
         with pytest.raises(StoreError, match=r"not answered everything in 3 s.*--deadline"):
             run_audit(request, LATER)
         for_ever.set()
+
+
+def test_the_deadline_holds_between_the_pages_of_the_plain_engine(many_served: str) -> None:
+    def trouble(_request: BaseHTTPRequestHandler, _number: int) -> bool:
+        time.sleep(2)
+        return False
+
+    with road(many_served, trouble) as address:
+        request = AuditRequest(store=address, packs=PACKS, engine="plain", deadline_s=2.0)
+        with pytest.raises(StoreError, match=r"not answered everything in 2 s.*--deadline"):
+            run_audit(request, LATER)
 
 
 def test_behind_basic_auth_the_answers_are_the_same_and_no_password_is_told(

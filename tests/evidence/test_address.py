@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import sqlite3
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,36 @@ def test_a_database_left_in_the_middle_of_a_write_is_told_and_not_mended_by_us(
     with pytest.raises(StoreError, match="interrupted while it wrote"):
         probe(f"sqlite:///{copy}")
     assert copy.read_bytes() == before
+
+
+def test_a_write_ahead_log_where_nothing_may_be_written_is_told_as_such() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place, "theirs")
+        folder.mkdir()
+        with sqlite3.connect(folder / "mlflow.db", isolation_level=None) as writer:
+            writer.execute("PRAGMA journal_mode = WAL")
+            writer.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        writer.close()
+        Path(place).chmod(0o755)
+        (folder / "mlflow.db").chmod(0o444)
+        folder.chmod(0o555)
+        root = os.geteuid() == 0
+        if root:
+            os.seteuid(65534)  # nothing is forbidden to root
+        try:
+            with pytest.raises(StoreError, match=r"write-ahead log.*audit the copy"):
+                probe(f"sqlite:///{folder / 'mlflow.db'}")
+        finally:
+            if root:
+                os.seteuid(0)
+            folder.chmod(0o755)
+
+
+def test_half_a_password_is_not_taken_for_a_host_and_printed() -> None:
+    for password in ("pa@hunter2", "pa@hunter2/more"):
+        with pytest.raises(StoreError, match="written as %XX") as refused:
+            probe(f"postgresql://someone:{password}@127.0.0.1/mlflow")
+        assert "hunter2" not in str(refused.value)
 
 
 def test_an_unknown_scheme_is_told_as_such() -> None:
