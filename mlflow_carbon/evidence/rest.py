@@ -174,7 +174,8 @@ def _at_once(reader: _Reader, page: _Page) -> Iterator[list[Mapping[str, Any]]]:
     for before, number in pairwise(range(begun)):
         if (ids[number] or number in promised) and ids[number].isdisjoint(ids[before]):
             raise ValueError(
-                "runs were deleted while they were read, and others may have been passed over. Try again."
+                "pages do not join: runs were deleted while they were read, and others may have been passed over. Try "
+                "again."
             )
 
 
