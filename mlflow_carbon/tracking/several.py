@@ -33,10 +33,13 @@ def share(client: Any, facts: Facts, desk: Desk, place: Place) -> None:
     """Publish this host's part; the first host also the sum of all parts so far."""
     mine = desk.record(facts)
     if place.first:
-        found = _sum(client.store.get_run(facts.run_id), mine, place)
+        found = _sum(_read(client, facts.run_id), mine, place)
         log(client, facts.run_id, found.metrics, found.tags, step=found.step)
     else:
         log(client, facts.run_id, {}, tag_of(place.node, part_of(mine, place)), step=0)
+
+
+_SETTLING_S = 0.5
 
 
 def conclude(client: Any, facts: Facts, desk: Desk, spool: Spool | None, place: Place) -> None:
@@ -46,7 +49,7 @@ def conclude(client: Any, facts: Facts, desk: Desk, spool: Spool | None, place: 
     reads what the other has written, and adds to that.
     """
     for attempt in range(1, _TRIES + 1):
-        run = client.store.get_run(facts.run_id)
+        run = _read(client, facts.run_id)
         base = read_base(client, facts.run_id, Origin.CREATED, datetime.now(timezone.utc))
         record = _sum(run, desk.record(facts), place)
         record, document = sealed(facts, base, record, desk, run)
@@ -60,6 +63,15 @@ def conclude(client: Any, facts: Facts, desk: Desk, spool: Spool | None, place: 
             time.sleep(random.uniform(0.0, 0.1 * attempt))  # noqa: S311 (no secret)
     if spool is not None:
         spool.remove()
+
+
+def _read(client: Any, run_id: str) -> Any:
+    """The run with what the other hosts have written, figures and tags alike: MLflow stores the figures first."""
+    run = client.store.get_run(run_id)
+    if earlier(run.data.tags, run.data.metrics) is not None:
+        time.sleep(_SETTLING_S)
+        run = client.store.get_run(run_id)
+    return run
 
 
 def _sum(run: Any, mine: Record, place: Place) -> Record:

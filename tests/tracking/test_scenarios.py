@@ -204,9 +204,22 @@ def test_what_a_scheduler_tells_the_launcher_reaches_the_program_and_the_run_is_
         f"signal.signal(signal.{name}, lambda *_: (print('saved', flush=True), sys.exit(5)))\n"
         "print('up', flush=True)\ntime.sleep(60)\n"
     )
-    measure = [sys.executable, "-m", "mlflow_carbon.cli", "measure", "--run-name", name, "--"]
+    # What nohup or a shell has set to be ignored stays ignored, in the tests' own process too.
+    heeded = f"import signal\nif signal.getsignal(signal.{name}) is signal.SIG_IGN: signal.signal(signal.{name}, signal.SIG_DFL)\n"
+    start = f"{heeded}from mlflow_carbon.cli.main import main\nmain()"
     launcher = subprocess.Popen(
-        [*measure, sys.executable, "-c", trainer],
+        [
+            sys.executable,
+            "-c",
+            start,
+            "measure",
+            "--run-name",
+            name,
+            "--",
+            sys.executable,
+            "-c",
+            trainer,
+        ],
         env=environment,
         cwd=work,
         stdout=subprocess.PIPE,
