@@ -91,10 +91,11 @@ _MOST = 300
 def in_short(uri: str, said: str) -> str:
     """What a driver said, on one line, without query and password; and what to do about it."""
     said = re.split(r" \[SQL: | \(Background on | Query was: ", " ".join(said.split()))[0]
+    told = without_secrets(uri, said)[:_MOST]
     for fault, advice in _ADVICE.items():
         if re.search(fault, said, re.IGNORECASE):
-            return f"{without_secrets(uri, said)[:_MOST].rstrip('. ')}. {advice}"
-    return without_secrets(uri, said)[:_MOST]
+            return f"{told.rstrip('. ')}. {advice}"
+    return told
 
 
 def _url(uri: str) -> sqlalchemy.URL:

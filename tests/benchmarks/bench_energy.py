@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.benchmarks.energy_promises import killed, ranks, soak  # noqa: E402
+from tests.benchmarks.energy_tools import middles  # noqa: E402
 from tests.benchmarks.pages import write_page  # noqa: E402
 from tests.fakes.gpus import Gpu, build, write_scenario  # noqa: E402
 from tests.fakes.powercap import Powercap  # noqa: E402
@@ -106,8 +107,7 @@ class Bench:
 
 def true_j(energy_j: Callable[[float], float], start_ns: int, edges: list[int]) -> float:
     """Between the middles of the tool's start call and of its stop call."""
-    begin = (edges[0] + edges[1]) / 2 if edges[1] - edges[0] < 50e6 else edges[1]
-    end = (edges[2] + edges[3]) / 2 if edges[3] - edges[2] < 50e6 else edges[2]
+    begin, end = middles(edges)
     return energy_j((end - start_ns) / 1e9) - energy_j((begin - start_ns) / 1e9)
 
 

@@ -27,12 +27,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from tests.benchmarks.energy_tools import middles  # noqa: E402
+from tests.benchmarks.gpu_worker import LOADS  # noqa: E402
 from tests.benchmarks.pages import write_page  # noqa: E402
 
 WORKER = Path(__file__).with_name("gpu_worker.py")
 PEERS = ("codecarbon", "zeus")
 TURNS = 1
-LOADS = ("idle", "steady", "bursty")
 
 
 class Bench:
@@ -205,11 +206,9 @@ def counter(bench: Bench) -> list[str]:
     return rows
 
 
-def middles(edges: list[int]) -> tuple[float, float]:
-    """A tool's window: between the middles of its start and stop calls, or where they are long, their inner ends."""
-    begin = (edges[0] + edges[1]) / 2 if edges[1] - edges[0] < 50e6 else edges[1]
-    end = (edges[2] + edges[3]) / 2 if edges[3] - edges[2] < 50e6 else edges[2]
-    return begin / 1e9, end / 1e9
+def window_s(edges: list[int]) -> tuple[float, float]:
+    begin_ns, end_ns = middles(edges)
+    return begin_ns / 1e9, end_ns / 1e9
 
 
 def tools() -> list[str]:
@@ -234,7 +233,7 @@ def loads(bench: Bench) -> list[str]:
         f"|---|---|---|{'---|' * (len(names) + 1)}",
     ]
     for answer in found[: len(LOADS)]:
-        begin, end = middles(answer["edges"]["mlflow-carbon"])
+        begin, end = window_s(answer["edges"]["mlflow-carbon"])
         truth = watch.integral_j(begin, end)
         cells = [error_of(watch, answer, name, trouble["broken"]) for name in names]
         told = answer["tools"]["mlflow-carbon"]
@@ -258,7 +257,7 @@ def loads(bench: Bench) -> list[str]:
             continue
         cells = [mean_error(watch, windows, name, length) for length in kinds]
         inside_of = [
-            told["low"] <= watch.integral_j(*middles(answer["edges"][name])) <= told["high"]
+            told["low"] <= watch.integral_j(*window_s(answer["edges"][name])) <= told["high"]
             for answer in windows
             if (told := answer["tools"][name]) and "low" in told
         ]
@@ -272,7 +271,7 @@ def mean_error(watch: Watch, windows: list[dict[str, Any]], name: str, seconds: 
     for answer in windows:
         told = answer["tools"][name]
         if answer["seconds"] == seconds and told and told["joules"] is not None:
-            truth = watch.integral_j(*middles(answer["edges"][name]))
+            truth = watch.integral_j(*window_s(answer["edges"][name]))
             errors.append(abs(told["joules"] / truth - 1) * 100)
     return f"{statistics.mean(errors):.2g} %" if errors else "no figure"
 
@@ -283,7 +282,7 @@ def error_of(watch: Watch, answer: dict[str, Any], name: str, broken: dict[str, 
         return answer["broken"].get(name) or broken.get(name, "no answer")
     if told["joules"] is None:
         return str(told["label"])
-    truth = watch.integral_j(*middles(answer["edges"][name]))
+    truth = watch.integral_j(*window_s(answer["edges"][name]))
     return f"{(told['joules'] / truth - 1) * 100:+.2f} %"
 
 

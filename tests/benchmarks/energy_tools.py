@@ -190,6 +190,13 @@ TOOLS = {
 }
 
 
+def middles(edges: list[int]) -> tuple[float, float]:
+    """A tool's window in ns: between the middles of its start and stop calls, or where they are long, their inner ends."""
+    begin = (edges[0] + edges[1]) / 2 if edges[1] - edges[0] < 50e6 else edges[1]
+    end = (edges[2] + edges[3]) / 2 if edges[3] - edges[2] < 50e6 else edges[2]
+    return begin, end
+
+
 def cpu_s() -> float:
     """CPU seconds of this process and of the children it has waited for."""
     return sum(
