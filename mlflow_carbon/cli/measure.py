@@ -8,7 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -132,9 +133,16 @@ def _status(code: int) -> str:
 def _ran(program: tuple[str, ...], run_id: str | None) -> int:
     """The program's exit code as a shell gives it: 128 + signal when a signal ended it."""
     told = {"MLFLOW_RUN_ID": run_id} if run_id else {}
-    child = _started(program, settings.inherited_environment(**told))
-    with child, _signals_to(child):
-        code = child.wait()
+    with _signals_forwarded() as forward_to:
+        child = _started(program, settings.inherited_environment(**told))
+        forward_to(child)
+        # A signal that the system hands to another thread interrupts no wait of this one, so the
+        # program is waited for in a thread, and this one looks up once a second.
+        waiting = threading.Thread(target=child.wait, daemon=True)
+        waiting.start()
+        while waiting.is_alive():
+            waiting.join(1)
+    code = child.returncode
     return code if code >= 0 else 128 - code
 
 
@@ -157,11 +165,26 @@ _KEYS = (signal.SIGINT, signal.SIGQUIT)
 
 
 @contextmanager
-def _signals_to(child: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Signals go on to the program, which decides what they mean; we stay to record how it ended."""
+def _signals_forwarded() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
+    """Signals go on to the program, which decides what they mean; we stay to record how it ended.
+
+    They are caught before the program starts, and what comes until then reaches it when it has.
+    """
+    child: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
 
     def forward(number: int, _: FrameType | None) -> None:
-        if number not in _KEYS or not _at_the_terminal():
+        if number in _KEYS and _at_the_terminal():
+            return
+        if child is None:
+            early.append(number)
+        else:
+            child.send_signal(number)
+
+    def forward_to(started: subprocess.Popen[bytes]) -> None:
+        nonlocal child
+        child = started
+        for number in early:
             child.send_signal(number)
 
     before = {
@@ -170,7 +193,7 @@ def _signals_to(child: subprocess.Popen[bytes]) -> Iterator[None]:
         if signal.getsignal(number) is not signal.SIG_IGN  # by nohup, or in the background
     }
     try:
-        yield
+        yield forward_to
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

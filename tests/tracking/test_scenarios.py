@@ -228,7 +228,6 @@ def test_what_a_scheduler_tells_the_launcher_reaches_the_program_and_the_run_is_
     )
     assert launcher.stdout is not None
     assert launcher.stdout.readline() == "up\n"
-    time.sleep(0.5)
     launcher.send_signal(getattr(signal, name))
     out, _ = launcher.communicate(timeout=60)
     assert (launcher.returncode, out) == (5, "saved\n")
