@@ -34,7 +34,7 @@ class AuditRequest:
     """``columns``: straight from the database, all rules at once. ``plain``: run by run through MLflow.
     ``spark``: as columns, each bucket of a snapshot where Spark has room.
     ``auto``: columns where that can be done and there are many runs. The answers are the same."""
-    memory_mb: int = 1024
+    memory_mb: int = 1536
     """What the columns may take before they go to disk."""
     jobs: int = 0
     """Threads; 0: as many as there are processors, on Spark one for each bucket."""

@@ -93,7 +93,7 @@ def _end_of(
 @click.option("--strict", is_flag=True, help="Exit with 3 when evidence is missing or not all could be read.")  # fmt: skip
 @click.option("--fail-on", type=click.Choice(SEVERITIES), default="low", show_default=True, help="Exit with 1 only when a rule of this severity or worse failed.")  # fmt: skip
 @click.option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="columns: straight from the database, for very many runs; plain: through MLflow; spark: buckets of a snapshot on a cluster. The answers are the same.")  # fmt: skip
-@click.option("--memory", type=click.IntRange(min=128), default=1024, show_default=True, metavar="MB", help="What the columns (of one bucket) may take before they go to disk.")  # fmt: skip
+@click.option("--memory", type=click.IntRange(min=128), default=1536, show_default=True, metavar="MB", help="What the columns (of one bucket) may take before they go to disk.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(min=0), default=0, help="Threads; default: one for each processor.")  # fmt: skip
 @click.option("--deadline", type=click.FloatRange(min=1), default=3600, show_default=True, metavar="SECONDS", help="What a server may take for all it is asked.")  # fmt: skip
 @click.option("--all-findings", "findings_file", type=click.Path(path_type=Path, dir_okay=False), help="Write every answer of an audit in columns to this Parquet file too; of a snapshot in buckets, to a new folder of them.")  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
@@ -144,15 +144,33 @@ class Database:
             if self.is_sqlite:
                 # The driver guesses types from the first batch; the default of 1,024 rows guesses worse.
                 statement.set_options(**{"adbc.sqlite.query.batch_rows": str(_BATCH_ROWS)})
-            else:
-                query = _numbered(query)
+            elif values:
+                # An answer to bound values is not streamed: the driver holds all of it in memory.
+                query, values = _filled_in(query, self._literals(values)), ()
             statement.set_sql_query(query)
-            if values:
-                statement.prepare()
-                schema, array = _bound(values).__arrow_c_array__()
-                statement.bind(array, schema)
+            _bind(statement, values)
             with pa.RecordBatchReader.from_stream(_begun(statement)) as batches:
                 yield batches
+
+    def _literals(self, values: Sequence[object]) -> Iterator[str]:
+        """The values as PostgreSQL writes them in SQL; texts are quoted by the server itself."""
+        texts = [one for one in values if isinstance(one, str)]
+        quoted = iter(self._quoted(texts) if texts else ())
+        for one in values:
+            if isinstance(one, str):
+                yield next(quoted)
+            elif isinstance(one, float):
+                yield f"'{one!r}'::float8"
+            else:
+                yield "NULL" if one is None else str(int(str(one)))
+
+    def _quoted(self, texts: Sequence[str]) -> list[str]:
+        each = ", ".join(f"quote_literal(${i}::text)" for i in range(1, len(texts) + 1))
+        with adbc.AdbcStatement(self._connection) as statement:
+            statement.set_sql_query(f"SELECT unnest(ARRAY[{each}]) AS literal")
+            _bind(statement, texts)
+            with pa.RecordBatchReader.from_stream(_begun(statement)) as batches:
+                return [row["literal"] for row in batches.read_all().to_pylist()]
 
     @contextmanager
     def relation(
@@ -225,6 +243,13 @@ def _begun(statement: adbc.AdbcStatement) -> adbc.ArrowArrayStreamHandle:
     return stream
 
 
+def _bind(statement: adbc.AdbcStatement, values: Sequence[object]) -> None:
+    if values:
+        statement.prepare()
+        schema, array = _bound(values).__arrow_c_array__()
+        statement.bind(array, schema)
+
+
 def _bound(values: Sequence[object]) -> pa.RecordBatch:
     names = [str(place) for place in range(len(values))]
     return pa.RecordBatch.from_arrays(list(map(_one, values)), names=names)
@@ -242,7 +267,7 @@ def _one(value: object) -> pa.Array:
     return pa.Array.from_buffers(kind, 1, [None, pa.py_buffer(struct.pack(form, value))])
 
 
-def _numbered(query: str) -> str:
-    """PostgreSQL writes ``$1``, ``$2`` for ``?``. Queries of this package hold no other question mark."""
-    parts = query.split("?")
-    return parts[0] + "".join(f"${i}{part}" for i, part in enumerate(parts[1:], start=1))
+def _filled_in(query: str, literals: Iterable[str]) -> str:
+    """The query with a literal for each ``?``. Queries of this package hold no other question mark."""
+    first, *parts = query.split("?")
+    return first + "".join(map("".join, zip(literals, parts, strict=True)))

@@ -6,7 +6,6 @@ text) is NULL. The two tables say exactly what ``facts.run_evidence`` says of th
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,7 +26,9 @@ from mlflow_carbon.evidence.store import (
 )
 from mlflow_carbon.schema import Tag
 
-BLANK = "".join(chr(i) for i in range(sys.maxunicode) if chr(i).isspace())
+_LAST_BLANK = 0x3000
+"""U+3000, the highest of Unicode's blanks; looking through all of it takes a tenth of a second."""
+BLANK = "".join(filter(str.isspace, map(chr, range(_LAST_BLANK + 1))))
 """What Python's ``str.strip`` takes off, so that both engines agree on what blank is."""
 
 _LARGEST = 1.7976931348623157e308
