@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from mlflow_carbon.errors import StoreError
 from mlflow_carbon.evidence import lineage
 from mlflow_carbon.evidence.address import in_short, redacted, scheme_of
-from mlflow_carbon.evidence.facts import run_evidence
+from mlflow_carbon.evidence.facts import number, run_evidence
 from mlflow_carbon.evidence.filters import in_mlflow_syntax
 from mlflow_carbon.evidence.model import Evidence
 from mlflow_carbon.evidence.query import DEADLINE_S, Query, RegisteredModel
@@ -220,7 +220,7 @@ class ClientStore:
         """(Unix milliseconds, value) of every entry of a run's metric; empty where there is none."""
         with self._told():
             found = self._client.get_metric_history(run_id, metric)
-        return [(one.timestamp, one.value) for one in found]
+            return [(int(number(one.timestamp)), number(one.value)) for one in found]
 
     def version(self, name: str, version: str) -> Evidence:
         """One model version with its lineage."""

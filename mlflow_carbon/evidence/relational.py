@@ -17,7 +17,7 @@ from mlflow_carbon.evidence.filters import Where, runs_where
 from mlflow_carbon.evidence.lineage import AbsentError
 from mlflow_carbon.evidence.model import Evidence
 from mlflow_carbon.evidence.query import Query, RegisteredModel
-from mlflow_carbon.evidence.rows import Run, read_runs, rows_of
+from mlflow_carbon.evidence.rows import Run, read_runs, rows_of, with_numbers
 from mlflow_carbon.evidence.sql import Source
 from mlflow_carbon.schema import AuditTag
 
@@ -110,6 +110,7 @@ class TableStore:
             run_id,
             metric,
         )
+        with_numbers(self.source, rows, "at_ms", "value")
         return [(int(row["at_ms"]), float(row["value"])) for row in rows]
 
     def version(self, name: str, version: str) -> Evidence:
@@ -175,10 +176,11 @@ class TableStore:
     def _versions(self) -> dict[str, dict[int, str]]:
         """Model -> number -> the run it says it comes from."""
         found: defaultdict[str, dict[int, str]] = defaultdict(dict)
-        for row in self._rows(
+        rows = self._rows(
             "SELECT name, version, COALESCE(run_id, '') AS run_id FROM model_versions"
             f" WHERE current_stage <> '{_DELETED}'{self._here('model_versions')}"
-        ):
+        )
+        for row in with_numbers(self.source, rows, "version"):
             found[row["name"]][int(row["version"])] = row["run_id"]
         return found
 
@@ -263,7 +265,7 @@ class TableStore:
             f" WHERE name = ? AND version = ?{self._here('model_version_tags')}",
             name, int(version),
         )  # fmt: skip
-        row = found[0]
+        (row,) = with_numbers(self.source, found[:1], "creation_time")
         aliases = self._models[name].aliases
         return SimpleNamespace(
             name=row["name"],
