@@ -21,7 +21,7 @@ from mlflow.environment_variables import (
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from mlflow_carbon.errors import StoreError
+from mlflow_carbon.errors import FilterError, StoreError
 from mlflow_carbon.evidence import lineage
 from mlflow_carbon.evidence.address import in_short, redacted, scheme_of
 from mlflow_carbon.evidence.facts import number, run_evidence
@@ -97,6 +97,21 @@ def _told(uri: str) -> Iterator[None]:
         raise StoreError(f"{redacted(uri)}: {reason}") from error
     finally:
         logged.setLevel(before)
+
+
+@contextmanager
+def filter_told(query: Query) -> Iterator[None]:
+    """Runs are asked for; that a store does not understand the filter is the user's to mend.
+
+    Raises:
+        FilterError: it does not.
+    """
+    try:
+        yield
+    except MlflowException as error:
+        if query.filter and error.error_code == "INVALID_PARAMETER_VALUE":
+            raise FilterError(f"--filter {query.filter!r}: {error.message}") from None
+        raise
 
 
 def _in_words(said: str) -> str:
@@ -187,7 +202,7 @@ class ClientStore:
     def runs(self, query: Query) -> Iterator[Evidence]:
         """Every run that is not deleted, with its datasets as members."""
         experiments = self.experiments(query)
-        with self._told():
+        with self._told(), filter_told(query):
             for run in self._pages(
                 "search_runs",
                 experiment_ids=list(experiments),

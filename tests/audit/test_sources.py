@@ -18,7 +18,7 @@ from mlflow_carbon.audit.run import run_audit
 from mlflow_carbon.audit.select import AuditRequest
 from mlflow_carbon.audit.summary import Audit
 from mlflow_carbon.cli.export import command as export
-from mlflow_carbon.errors import OutputError, StoreError
+from mlflow_carbon.errors import FilterError, OutputError, StoreError
 from mlflow_carbon.evidence.model import Evidence
 from mlflow_carbon.evidence.query import Query
 from mlflow_carbon.evidence.snapshot import SUMS
@@ -113,11 +113,16 @@ def test_since_and_until_select_by_the_beginning_of_the_run(sqlite_store: Seeded
     assert found == audited(sqlite_store.uri, "plain", query)
 
 
-def test_a_filter_that_mlflow_does_not_understand_is_told(sqlite_store: Seeded) -> None:
-    with pytest.raises(StoreError, match=r"--filter 'metrics\.auc !'"):
-        audited(sqlite_store.uri, query=Query(filter="metrics.auc !"))
-    with pytest.raises(StoreError, match="Invalid comparator 'RLIKE'"):
-        audited(sqlite_store.uri, query=Query(filter="attributes.run_name RLIKE '^e'"))
+def test_a_filter_that_mlflow_does_not_understand_is_a_usage_error(
+    sqlite_store: Seeded, server: str
+) -> None:
+    ways = [(sqlite_store.uri, "auto"), (sqlite_store.uri, "columns"), (sqlite_store.uri, "plain")]
+    for uri, engine in [*ways, (server, "auto"), (server, "plain")]:
+        with pytest.raises(FilterError, match=r"--filter 'metrics\.auc !'") as told:
+            audited(uri, engine, Query(filter="metrics.auc !"))
+        assert told.value.exit_code == 2
+        with pytest.raises(FilterError, match="RLIKE"):
+            audited(uri, engine, Query(filter="attributes.run_name RLIKE '^e'"))
 
 
 def test_a_snapshot_holds_the_runs_asked_for_and_no_others(
