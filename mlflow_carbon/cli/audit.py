@@ -123,8 +123,7 @@ def command(
     key = signing_key(str(rest["key"])) if rest["key"] else None  # before the work, not after it
     sign_pdf = pdf_signer(rest)
     ledger = rest["ledger"] if isinstance(rest["ledger"], Path) else None
-    look_file = rest["look_file"]
-    look = load_look(look_file) if isinstance(look_file, Path) else Look()
+    look = load_look(given) if isinstance(given := rest["look_file"], Path) else Look()
     packs = tuple(load_pack(policy) for policy in policies)
     query, question, last = _queries(rest, store, packs)
     findings_file = rest["findings_file"]

@@ -47,15 +47,15 @@ _FIRST = datetime(1, 1, 1, tzinfo=timezone.utc)
 _LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone.utc)
 
 
-def number(stored: float) -> float:
+def number(stored: Any) -> float:
     """A number as it is.
 
     Raises:
         ValueError: it is none; SQLite takes anything into any column.
     """
-    if not isinstance(stored, int | float):
-        raise ValueError(f"{str(stored)[:50]!r} stands where a number belongs")
-    return stored
+    if isinstance(stored, int | float):
+        return stored
+    raise ValueError(f"{str(stored)[:50]!r} stands where a number belongs")
 
 
 def moment(milliseconds: int | None) -> datetime | None:

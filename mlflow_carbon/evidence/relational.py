@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
@@ -90,11 +90,10 @@ class TableStore:
         names = query.models or tuple(
             name for name in self._models if not self._models[name].prompt
         )
-        for name in names:
-            try:
-                model = self.get_registered_model(name)
-            except AbsentError as error:
-                raise StoreError(f"{self.shown}: cannot be read: {error}") from None
+        for name in dict.fromkeys(names):
+            if name not in self._models:
+                raise no_such_model(self.shown, name, self._models)
+            model = self._models[name]
             numbers = self._versions.get(name, {})
             evidence = lineage.model_evidence(model, len(numbers))
             yield RegisteredModel(
@@ -302,6 +301,16 @@ class _Model:
         return self.tags.get(_PROMPT_TAG, "").lower() == "true"
 
 
+def _similar(name: str, known: Iterable[str]) -> str:
+    similar = difflib.get_close_matches(name, known, n=3)
+    return f" Did you mean {' or '.join(map(repr, similar))}?" if similar else ""
+
+
+def no_such_model(shown: str, name: str, known: Iterable[str]) -> StoreError:
+    """A model asked for by name does not exist; names similar ones."""
+    return StoreError(f"{shown}: there is no registered model {name!r}.{_similar(name, known)}")
+
+
 def chosen_experiments(shown: str, known: dict[str, str], wanted: Sequence[str]) -> dict[str, str]:
     """Those asked for by name or id; all where nothing is asked for.
 
@@ -315,8 +324,8 @@ def chosen_experiments(shown: str, known: dict[str, str], wanted: Sequence[str])
     for one in wanted:
         experiment_id = by_name.get(one, one)
         if experiment_id not in known:
-            similar = difflib.get_close_matches(one, by_name, n=3)
-            hint = f" Did you mean {' or '.join(map(repr, similar))}?" if similar else ""
-            raise StoreError(f"{shown}: there is no active experiment {one!r}.{hint}")
+            raise StoreError(
+                f"{shown}: there is no active experiment {one!r}.{_similar(one, by_name)}"
+            )
         chosen[experiment_id] = known[experiment_id]
     return chosen

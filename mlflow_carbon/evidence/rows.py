@@ -105,9 +105,7 @@ def rows_of(source: Source, query: str, values: Sequence[object] = ()) -> list[d
         return found
 
 
-def with_numbers(
-    source: Source, rows: list[dict[str, Any]], *columns: str
-) -> list[dict[str, Any]]:
+def with_numbers(source: Source, rows: list[dict[str, Any]], *columns: str) -> list[dict[str, Any]]:
     """The same rows, in which these columns hold numbers or nothing.
 
     Raises:

@@ -292,5 +292,7 @@ def test_a_store_without_runs_cannot_be_audited(sqlite_copy: Path) -> None:
 
 def test_a_selection_without_a_finished_run_cannot_be_audited(sqlite_store: Seeded) -> None:
     running = f"attributes.run_id = '{sqlite_store.running}'"
-    with pytest.raises(StoreError, match=r"no finished run: still running \(1\)\..*`mlflow-carbon recover`"):
+    with pytest.raises(
+        StoreError, match=r"no finished run: still running \(1\)\..*`mlflow-carbon recover`"
+    ):
         run_audit(request(sqlite_store.uri, pack(ENERGY), filter=running), LATER)

@@ -193,3 +193,54 @@ def test_two_thousand_runs_and_their_answers_are_those_of_search_runs(tmp_path: 
     assert columns.energy.total_j == plain.energy.total_j
     assert columns.datasets == plain.datasets
     assert set(columns.findings) <= set(plain.findings)
+
+
+NAMES = ("o'brien", 'the "best" one', """both ' and \"""", "数据-ä", "100%_x \\ y")
+
+
+@pytest.mark.parametrize("engine", ["auto", "plain"])
+def test_a_model_of_any_name_selects_its_versions_and_the_runs_behind_them(
+    engine: str, sqlite_copy: Path, sqlite_store: Seeded
+) -> None:
+    uri = f"sqlite:///{sqlite_copy}"
+    client = MlflowClient(uri, uri)
+    for name in NAMES:
+        client.create_registered_model(name)
+        client.create_model_version(name, f"runs:/{sqlite_store.trials[0]}/m", sqlite_store.trials[0])  # fmt: skip
+        client.create_model_version(name, f"runs:/{sqlite_store.evaluation}/m", sqlite_store.evaluation)  # fmt: skip
+    for name in NAMES:
+        store = open_store(uri, through_mlflow=engine == "plain")
+        (model,) = store.models(Query(models=(name, name)))  # named twice, it is one model
+        store.close()
+        assert model.versions == {"1": sqlite_store.trials[0], "2": sqlite_store.evaluation}
+        found = audited(uri, engine, Query(models=(name,)))
+        behind = {sqlite_store.parent, *sqlite_store.trials, sqlite_store.evaluation}
+        assert {row.run_id for row in found.energy.rows} == behind
+        assert (found.selection.runs_selected, found.selection.runs_read) == (4, 4)
+        assert found == audited(uri, "auto", Query(models=(name,)))
+
+
+def test_a_model_that_does_not_exist_is_told_with_names_like_it(
+    sqlite_store: Seeded, server: str
+) -> None:
+    for uri, engine in ((sqlite_store.uri, "auto"), (sqlite_store.uri, "plain"), (server, "auto")):
+        for name, hint in (("crdit", r"Did you mean 'credit'"), ("no/such:one", "$"), ("", "$")):
+            expected = rf"there is no registered model {name!r}\. ?{hint}"
+            with pytest.raises(StoreError, match=expected):
+                audited(uri, engine, Query(models=("credit", name)))
+
+
+def test_a_model_without_a_run_has_nothing_to_audit_alone_and_is_read_beside_runs(
+    sqlite_copy: Path,
+) -> None:
+    uri = f"sqlite:///{sqlite_copy}"
+    client = MlflowClient(uri, uri)
+    client.create_registered_model("empty")
+    client.create_registered_model("bought")
+    client.create_model_version("bought", "/elsewhere/model")
+    for engine in ("auto", "plain"):
+        for name in ("empty", "bought"):
+            with pytest.raises(StoreError, match=f"--model '{name}' has no runs"):
+                audited(uri, engine, Query(models=(name,)))
+    query = Query(models=("bought",), experiments=("credit",))
+    assert audited(uri, "columns", query) == audited(uri, "plain", query)

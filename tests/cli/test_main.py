@@ -66,7 +66,8 @@ def test_ctrl_c_ends_with_a_code_of_its_own_and_not_with_that_of_a_failed_rule(
 
 
 @pytest.mark.parametrize(
-    ("words", "code"), [(["--help"], 0), (["--version"], 0), (["audti"], 2), (["audit"], 2), ([], 2)]
+    ("words", "code"),
+    [(["--help"], 0), (["--version"], 0), (["audti"], 2), (["audit"], 2), ([], 2)],
 )
 def test_help_and_usage_errors_end_as_click_ends_them(words: list[str], code: int) -> None:
     with pytest.raises(SystemExit) as ended:
