@@ -25,6 +25,10 @@ class StoreError(CarbonError):
     exit_code = 4
 
 
+class FilterError(CarbonError):
+    """A filter over runs is not in MLflow's syntax."""
+
+
 class NothingToAuditError(StoreError):
     """What was selected has no run that has ended."""
 

@@ -216,7 +216,7 @@ class _Columns:
         running = sorted(one for part in parts for one in part.running)
         count = sum(part.runs for part in parts)
         if not count:
-            raise nothing_to_audit(self.store, query, len(running), self.asked.as_of)
+            raise nothing_to_audit(self.store, query, running, self.asked.as_of)
         firsts = [part.first_ms for part in parts if part.first_ms is not None]
         lasts = [part.last_ms for part in parts if part.last_ms is not None]
         return Selection(

@@ -65,7 +65,8 @@ class Asked:
         self, con: duckdb.DuckDBPyConnection, source: Source, facts: Iterable[str]
     ) -> Tables:
         """The runs asked for, in columns."""
-        return load(con, source, Selected(self.experiments, self.where), facts, self.as_of)
+        selected = Selected(self.experiments, self.where, self.request.later_runs)
+        return load(con, source, selected, facts, self.as_of)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -87,7 +88,7 @@ class Part:
     first_ms: int | None = None
     last_ms: int | None = None
     running: tuple[tuple[str, str], ...] = ()
-    """(run id, why it is not over)."""
+    """(run id, why it is not over, or has not begun)."""
     trained: frozenset[str] = frozenset()
     """Those of the runs that versions come from."""
     tallies: tuple[tuple[int, int, int], ...] = ()
@@ -171,7 +172,9 @@ class _Judged:
             first_ms=first,
             last_ms=last,
             running=tuple((run_id, why) for run_id, why in running),
-            trained=asked.versions.intersection(self._run_ids() if asked.versions else ()),
+            trained=asked.versions.intersection(
+                (*self._run_ids(), *(run_id for run_id, _ in running)) if asked.versions else ()
+            ),
             seals=seals,
         )
         if not count:

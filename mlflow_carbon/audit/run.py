@@ -34,7 +34,7 @@ class _Read:
     runs: list[Evidence]
     registered: Registered
     running: tuple[tuple[str, str], ...]
-    """(run id, why it is not over)."""
+    """(run id, why it is not over, or has not begun)."""
 
 
 def run_audit(
@@ -109,11 +109,11 @@ def _run_by_run(request: AuditRequest, store: Store, as_of: datetime, progress: 
 
 
 def _read(store: Store, request: AuditRequest, as_of: datetime, progress: Progress) -> _Read:
-    """What was there as of the moment: later runs and versions are left out, as if not yet made."""
+    """What was there as of the moment: later versions are left out, as if not yet made, and so are later runs, unless asked for."""
     query = request.query
     runs: dict[str, Evidence] = {}
     for run in () if query.models_only else store.runs(query):
-        if begun(run, "run.start_time", as_of):
+        if _selected(run, request, as_of):
             runs[run.subject.key] = run
         if len(runs) % 100 == 0:
             progress("Reading runs", len(runs), None)
@@ -123,14 +123,21 @@ def _read(store: Store, request: AuditRequest, as_of: datetime, progress: Progre
     if query.models_only:
         for version in registered.versions:
             behind = version.members["lineage"]
-            runs.update(
-                (one.subject.key, one) for one in behind if begun(one, "run.start_time", as_of)
-            )
-    ended = [run for run in runs.values() if has_ended(run, as_of)]
-    running = sorted((key, why_open(run)) for key, run in runs.items() if not has_ended(run, as_of))
+            runs.update((one.subject.key, one) for one in behind if _selected(one, request, as_of))
+    over = {key: _over(run, as_of) for key, run in runs.items()}
+    ended = [run for key, run in runs.items() if over[key]]
+    running = sorted((key, why_open(run, as_of)) for key, run in runs.items() if not over[key])
     if not ended:
-        raise nothing_to_audit(store, query, len(running), as_of)
+        raise nothing_to_audit(store, query, running, as_of)
     return _Read(with_other_digests(ended), registered, tuple(running))
+
+
+def _selected(run: Evidence, request: AuditRequest, as_of: datetime) -> bool:
+    return request.later_runs or begun(run, "run.start_time", as_of)
+
+
+def _over(run: Evidence, as_of: datetime) -> bool:
+    return begun(run, "run.start_time", as_of) and has_ended(run, as_of)
 
 
 def _selection(store: Store, request: AuditRequest, read: _Read) -> Selection:

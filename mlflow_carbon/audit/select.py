@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,6 +13,7 @@ from mlflow_carbon.evidence.model import Attestation, Evidence, SubjectKind
 from mlflow_carbon.evidence.pairs import pair_evidence
 from mlflow_carbon.evidence.query import DEADLINE_S, Query, RegisteredModel, Store
 from mlflow_carbon.evidence.sealed import SealCheck
+from mlflow_carbon.evidence.store import STILL_RUNNING
 from mlflow_carbon.evidence.trees import moment_of
 from mlflow_carbon.policy.about import pack_evidence
 from mlflow_carbon.policy.compile import facts_of
@@ -47,6 +49,9 @@ class AuditRequest:
     """Compares a run with its seal (``evidence.seal.Seals.check``); ``None``: the facts ``seal.*`` stay unknown."""
     attestations: Mapping[str, tuple[Attestation, ...]] = field(default_factory=dict)
     """Read from files, by ``evidence.attestation.binding`` of the version each is about."""
+    later_runs: bool = False
+    """Whether runs that begin after the moment are selected and told as not read, as in an audit as of now, or are
+    no part of the question, as in one of a moment that was chosen: then the answers stay the same for ever."""
     deadline_s: float = DEADLINE_S
     """What a server may take for all it is asked."""
     listed_findings: int = 2_000
@@ -147,9 +152,9 @@ def _with_files(
 
 
 def nothing_to_audit(
-    store: Store, query: Query, running: int, as_of: datetime
+    store: Store, query: Query, unread: Sequence[tuple[str, str]], as_of: datetime
 ) -> NothingToAuditError:
-    """Why there is nothing, in the user's own words."""
+    """Why there is nothing, in the user's own words. ``unread``: (run id, why it is not over)."""
     where = " ".join(
         [
             *(f"--experiment {name!r}" for name in query.experiments),
@@ -160,11 +165,17 @@ def nothing_to_audit(
         ]
     )
     selected = f"the selection {where}" if where else "it"
-    if running:
+    if unread:
+        counts = Counter(why for _, why in unread)
+        reasons = ", ".join(f"{why} ({count})" for why, count in sorted(counts.items()))
+        advice = "Try again when they have ended; if their process was killed, run `mlflow-carbon recover`."
+        if STILL_RUNNING not in counts:
+            advice = (
+                f"The audit was as of {as_of:%Y-%m-%d %H:%M %Z}: try again later, or look at the clock of the machine "
+                "they ran on."
+            )
         return NothingToAuditError(
-            f"{store.shown}: {selected} has no finished run; {running} still running. "
-            "Nothing was audited. Try again when they have ended; if their process was killed, run "
-            "`mlflow-carbon recover`."
+            f"{store.shown}: {selected} has no finished run: {reasons}. Nothing was audited. {advice}"
         )
     return NothingToAuditError(
         f"{store.shown}: {selected} has no runs as of {as_of:%Y-%m-%d %H:%M %Z}. Nothing was audited."

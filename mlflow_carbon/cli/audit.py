@@ -50,12 +50,11 @@ def chosen_formats(
     return wanted
 
 
-def _moment(context: click.Context, parameter: click.Parameter, text: str | None) -> datetime:
-    """A date means the end of that day; without a time zone it is UTC. Default: SOURCE_DATE_EPOCH, else now."""
-    if text is None:
-        # Not cut to the second: a run that began in this second is there.
-        return source_date() or datetime.now(timezone.utc)
-    return _end_of(text, context, parameter)
+def _moment(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> datetime | None:
+    """A date means the end of that day; without a time zone it is UTC. ``None``: nobody has chosen one."""
+    return source_date() if text is None else _end_of(text, context, parameter)
 
 
 def _end_of(
@@ -104,10 +103,12 @@ def command(
     policies: tuple[str, ...],
     out: Path,
     formats: tuple[str, ...],
-    as_of: datetime,
+    as_of: datetime | None,
     **rest: object,
 ) -> None:
     """Check runs, datasets and models against policies and write the report."""
+    # Not cut to the second: a run that began in this second is there.
+    moment = as_of or datetime.now(timezone.utc)
     ensure_room(out, _ROOM_BYTES)
     if rest["on_record"] and "json" not in formats:
         formats = (*formats, "json")  # what the next audit compares with
@@ -122,8 +123,7 @@ def command(
     key = signing_key(str(rest["key"])) if rest["key"] else None  # before the work, not after it
     sign_pdf = pdf_signer(rest)
     ledger = rest["ledger"] if isinstance(rest["ledger"], Path) else None
-    look_file = rest["look_file"]
-    look = load_look(look_file) if isinstance(look_file, Path) else Look()
+    look = load_look(given) if isinstance(given := rest["look_file"], Path) else Look()
     packs = tuple(load_pack(policy) for policy in policies)
     query, question, last = _queries(rest, store, packs)
     findings_file = rest["findings_file"]
@@ -132,18 +132,19 @@ def command(
         packs=packs,
         query=query,
         command=_repeat(
-            store, policies, query, as_of, *(["--seals"] if rest["with_seals"] else [])
+            store, policies, query, moment, *(["--seals"] if rest["with_seals"] else [])
         ),
         engine=str(rest["engine"]),
         memory_mb=int(str(rest["memory"])),
         jobs=int(str(rest["jobs"])),
         deadline_s=float(str(rest["deadline"])),
+        later_runs=as_of is None,
         findings_file=findings_file if isinstance(findings_file, Path) else None,
         attestations=attestations(_paths(rest["attested"])),
         seals=seal_check(store, ledger) if rest["with_seals"] or ledger else None,
     )
     with _nothing_new_is_no_error(last), _shown_progress() as progress:
-        audit, told = _audited(request, as_of, rest["incremental"], progress)
+        audit, told = _audited(request, moment, rest["incremental"], progress)
         if rest["compare"]:
             audit = compared(audit, str(rest["compare"]), question, store)
         progress("Writing the report", 0, None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 
 import click
 
@@ -59,22 +60,37 @@ def cli() -> None:
     """Energy, carbon and data provenance of MLflow runs; audits; a promotion gate.
 
     Exit codes: 0 all pass, 1 a rule failed, 2 usage or policy error,
-    3 evidence incomplete under --strict, 4 could not audit.
+    3 evidence incomplete under --strict, 4 could not audit, 130 stopped by Ctrl-C.
     """
 
 
 def run(command: click.Command, arguments: list[str] | None = None) -> None:
-    """Run a command; every error we raise on purpose becomes its message and its exit code."""
+    """Run a command; every error we raise on purpose becomes its message and its exit code, others a traceback."""
     try:
-        command.main(arguments, prog_name="mlflow-carbon")
+        # click by itself would end with 1 after Ctrl-C: the code of a failed rule.
+        code = command.main(arguments, prog_name="mlflow-carbon", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = _stopped()
     except CarbonError as error:
         click.echo(f"mlflow-carbon: {error}", err=True)
-        sys.exit(error.exit_code)
-    except RuntimeError as error:
-        if str(error) != _INTERRUPTED:
-            raise
-        click.echo("Aborted!", err=True)  # as click says for Ctrl-C at any other moment
-        sys.exit(1)
+        code = error.exit_code
+    except Exception as error:  # noqa: BLE001 (told in full)
+        code = _stopped() if str(error) == _INTERRUPTED else _at_fault()
+    sys.exit(code)
+
+
+def _stopped() -> int:
+    click.echo("Aborted!", err=True)
+    return 130
+
+
+def _at_fault() -> int:
+    traceback.print_exc()
+    click.echo("This is a fault of mlflow-carbon: please report it with the lines above.", err=True)
+    return 4
 
 
 def main() -> None:

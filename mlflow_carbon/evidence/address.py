@@ -79,7 +79,7 @@ def without_secrets(uri: str, text: str) -> str:
 
 _ADVICE = {
     r"locked|busy": "Another program holds the database: try again when it has let go of it.",
-    r"malformed|not a database|unicode|utf-?8|conver[ts]": "The database is damaged: restore it from a backup.",
+    r"malformed|not a database|unicode|utf-?8|conver[ts]|where a number": "The database is damaged: restore it from a backup.",
     r"permission denied": "The user needs SELECT on all of MLflow's tables.",
     r"terminat|closed the connection|connection.* lost|could not receive": "The connection was lost: try again.",
     r"unable to open|disk I/O": "Check the file, its disk and its permissions.",

@@ -47,13 +47,28 @@ _FIRST = datetime(1, 1, 1, tzinfo=timezone.utc)
 _LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone.utc)
 
 
+def number(stored: Any) -> float:
+    """A number as it is.
+
+    Raises:
+        ValueError: it is none; SQLite takes anything into any column.
+    """
+    if isinstance(stored, int | float):
+        return stored
+    raise ValueError(f"{str(stored)[:50]!r} stands where a number belongs")
+
+
 def moment(milliseconds: int | None) -> datetime | None:
     """MLflow's milliseconds since 1970 as an aware time; ``None`` where MLflow has none.
 
     What is beyond all calendars (nanoseconds taken for milliseconds, a broken clock) is their first or last moment.
+
+    Raises:
+        ValueError: it is no number.
     """
     if milliseconds is None:
         return None
+    number(milliseconds)
     try:
         return datetime.fromtimestamp(milliseconds / 1000.0, tz=timezone.utc)
     except (OverflowError, ValueError, OSError):
@@ -62,7 +77,7 @@ def moment(milliseconds: int | None) -> datetime | None:
 
 def metric_value(stored: float) -> float:
     """The number that was logged: MLflow's stand-in for infinity is infinity again."""
-    if abs(stored) >= _STORED_INFINITY:
+    if abs(number(stored)) >= _STORED_INFINITY:
         return math.copysign(math.inf, stored)
     return stored
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from mlflow_carbon.errors import StoreError
+from mlflow_carbon.errors import FilterError
 from mlflow_carbon.evidence.query import Query
 
 _ENTITIES = {"metric": "latest_metrics", "parameter": "params", "tag": "tags"}
@@ -45,7 +45,7 @@ def runs_where(query: Query) -> Where:
     """The runs asked for, besides their experiments.
 
     Raises:
-        StoreError: the filter cannot be read.
+        FilterError: the filter cannot be read.
     """
     parts = [_compared(one) for one in _parsed(query.filter)]
     if query.since:
@@ -73,7 +73,7 @@ def _parsed(text: str) -> list[dict[str, Any]]:
             for check in ("is_metric", "is_param", "is_tag", "is_dataset"):
                 getattr(SearchUtils, check)(*asked)
     except MlflowException as error:
-        raise StoreError(f"--filter {text!r}: {error.message}") from None
+        raise FilterError(f"--filter {text!r}: {error.message}") from None
     return found
 
 

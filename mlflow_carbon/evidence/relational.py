@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from mlflow_carbon.evidence.filters import Where, runs_where
 from mlflow_carbon.evidence.lineage import AbsentError
 from mlflow_carbon.evidence.model import Evidence
 from mlflow_carbon.evidence.query import Query, RegisteredModel
-from mlflow_carbon.evidence.rows import Run, read_runs, rows_of
+from mlflow_carbon.evidence.rows import Run, read_runs, rows_of, with_numbers
 from mlflow_carbon.evidence.sql import Source
 from mlflow_carbon.schema import AuditTag
 
@@ -90,11 +90,10 @@ class TableStore:
         names = query.models or tuple(
             name for name in self._models if not self._models[name].prompt
         )
-        for name in names:
-            try:
-                model = self.get_registered_model(name)
-            except AbsentError as error:
-                raise StoreError(f"{self.shown}: cannot be read: {error}") from None
+        for name in dict.fromkeys(names):
+            if name not in self._models:
+                raise no_such_model(self.shown, name, self._models)
+            model = self._models[name]
             numbers = self._versions.get(name, {})
             evidence = lineage.model_evidence(model, len(numbers))
             yield RegisteredModel(
@@ -110,6 +109,7 @@ class TableStore:
             run_id,
             metric,
         )
+        with_numbers(self.source, rows, "at_ms", "value")
         return [(int(row["at_ms"]), float(row["value"])) for row in rows]
 
     def version(self, name: str, version: str) -> Evidence:
@@ -175,10 +175,11 @@ class TableStore:
     def _versions(self) -> dict[str, dict[int, str]]:
         """Model -> number -> the run it says it comes from."""
         found: defaultdict[str, dict[int, str]] = defaultdict(dict)
-        for row in self._rows(
+        rows = self._rows(
             "SELECT name, version, COALESCE(run_id, '') AS run_id FROM model_versions"
             f" WHERE current_stage <> '{_DELETED}'{self._here('model_versions')}"
-        ):
+        )
+        for row in with_numbers(self.source, rows, "version"):
             found[row["name"]][int(row["version"])] = row["run_id"]
         return found
 
@@ -263,7 +264,7 @@ class TableStore:
             f" WHERE name = ? AND version = ?{self._here('model_version_tags')}",
             name, int(version),
         )  # fmt: skip
-        row = found[0]
+        (row,) = with_numbers(self.source, found[:1], "creation_time")
         aliases = self._models[name].aliases
         return SimpleNamespace(
             name=row["name"],
@@ -300,6 +301,16 @@ class _Model:
         return self.tags.get(_PROMPT_TAG, "").lower() == "true"
 
 
+def _similar(name: str, known: Iterable[str]) -> str:
+    similar = difflib.get_close_matches(name, known, n=3)
+    return f" Did you mean {' or '.join(map(repr, similar))}?" if similar else ""
+
+
+def no_such_model(shown: str, name: str, known: Iterable[str]) -> StoreError:
+    """A model asked for by name does not exist; names similar ones."""
+    return StoreError(f"{shown}: there is no registered model {name!r}.{_similar(name, known)}")
+
+
 def chosen_experiments(shown: str, known: dict[str, str], wanted: Sequence[str]) -> dict[str, str]:
     """Those asked for by name or id; all where nothing is asked for.
 
@@ -313,8 +324,8 @@ def chosen_experiments(shown: str, known: dict[str, str], wanted: Sequence[str])
     for one in wanted:
         experiment_id = by_name.get(one, one)
         if experiment_id not in known:
-            similar = difflib.get_close_matches(one, by_name, n=3)
-            hint = f" Did you mean {' or '.join(map(repr, similar))}?" if similar else ""
-            raise StoreError(f"{shown}: there is no active experiment {one!r}.{hint}")
+            raise StoreError(
+                f"{shown}: there is no active experiment {one!r}.{_similar(one, by_name)}"
+            )
         chosen[experiment_id] = known[experiment_id]
     return chosen

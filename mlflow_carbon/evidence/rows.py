@@ -10,6 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlflow_carbon.errors import StoreError
+from mlflow_carbon.evidence.address import in_short
+from mlflow_carbon.evidence.facts import number
 from mlflow_carbon.evidence.sql import Source
 
 _CHUNK = 2_000
@@ -102,6 +105,32 @@ def rows_of(source: Source, query: str, values: Sequence[object] = ()) -> list[d
         return found
 
 
+def with_numbers(source: Source, rows: list[dict[str, Any]], *columns: str) -> list[dict[str, Any]]:
+    """The same rows, in which these columns hold numbers or nothing.
+
+    Raises:
+        StoreError: SQLite, which takes anything into any column, holds something else there.
+    """
+    for column in columns:
+        # One text among numbers makes texts of them all: the driver gives a column one type.
+        if texts := [row[column] for row in rows if isinstance(row[column], str | bytes)]:
+            odd = next((one for one in texts if not _reads_as_number(one)), texts[0])
+            try:
+                number(odd)
+            except ValueError as error:
+                reason = in_short(source.shown, str(error))
+                raise StoreError(f"{source.shown}: cannot be read: {reason}") from None
+    return rows
+
+
+def _reads_as_number(text: str | bytes) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _read_chunk(source: Source, run_ids: Sequence[str]) -> Iterator[Run]:
     among = f"IN ({', '.join('?' * len(run_ids))})"
 
@@ -109,7 +138,8 @@ def _read_chunk(source: Source, run_ids: Sequence[str]) -> Iterator[Run]:
         return rows_of(source, query.replace("AMONG", among), run_ids)
 
     data: defaultdict[str, Data] = defaultdict(Data)
-    for row in rows("SELECT run_uuid, key, value, is_nan FROM latest_metrics WHERE run_uuid AMONG"):
+    metrics = rows("SELECT run_uuid, key, value, is_nan FROM latest_metrics WHERE run_uuid AMONG")
+    for row in with_numbers(source, metrics, "value"):
         value = float("nan") if row["is_nan"] else float(row["value"])
         data[row["run_uuid"]].metrics[row["key"]] = value
     for row in rows("SELECT run_uuid, key, value FROM params WHERE run_uuid AMONG"):
@@ -119,13 +149,11 @@ def _read_chunk(source: Source, run_ids: Sequence[str]) -> Iterator[Run]:
     ):
         data[row["run_uuid"]].tags[row["key"]] = row["value"]
     inputs = _inputs(rows)
-    infos = {
-        row["run_uuid"]: row
-        for row in rows(
-            "SELECT run_uuid, COALESCE(name, '') AS name, COALESCE(user_id, '') AS user_id, status,"
-            " start_time, end_time, lifecycle_stage, experiment_id FROM runs WHERE run_uuid AMONG"
-        )
-    }
+    found = rows(
+        "SELECT run_uuid, COALESCE(name, '') AS name, COALESCE(user_id, '') AS user_id, status,"
+        " start_time, end_time, lifecycle_stage, experiment_id FROM runs WHERE run_uuid AMONG"
+    )
+    infos = {row["run_uuid"]: row for row in with_numbers(source, found, "start_time", "end_time")}
     for run_id in run_ids:
         if run_id in infos:
             yield Run(_info(infos[run_id], data[run_id].tags), data[run_id], inputs[run_id])

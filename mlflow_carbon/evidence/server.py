@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlflow_carbon.evidence.client import ClientStore
+from mlflow_carbon.evidence.client import ClientStore, filter_told
 from mlflow_carbon.evidence.fetched import Fetched, FetchedStore
 from mlflow_carbon.evidence.filters import in_mlflow_syntax
 from mlflow_carbon.evidence.model import Evidence
@@ -38,7 +38,7 @@ class Server(ClientStore):
             source = Fetched(self.shown, Path(folder))
             try:
                 count = 0
-                with self._told():
+                with self._told(), filter_told(query):
                     for runs in read_pages(ask, self._until) if experiments else ():
                         source.add(runs)
                         count += len(runs)

@@ -88,8 +88,15 @@ ENDS_LATER = "ends after the moment of the audit"
 """Its clock was ahead, or the audit is as of a moment at which it still ran."""
 
 
-def why_open(run: Evidence) -> str:
-    """Why a run is not over that ``has_ended`` says is not."""
+BEGINS_LATER = "begins after the moment of the audit"
+"""Its clock was ahead, or it began while the audit read."""
+
+
+def why_open(run: Evidence, as_of: datetime) -> str:
+    """Why a run is not over that ``has_ended`` says is not, or that has not begun."""
+    start = moment_of(run, "run.start_time")
+    if start is not None and start > as_of:
+        return BEGINS_LATER
     over = text(run, "run.status") not in ("RUNNING", "SCHEDULED")
     return ENDS_LATER if over else STILL_RUNNING
 

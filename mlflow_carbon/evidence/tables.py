@@ -19,6 +19,7 @@ from mlflow_carbon.evidence.keys import Keys, keys_there
 from mlflow_carbon.evidence.rows import rows_of
 from mlflow_carbon.evidence.sql import Source
 from mlflow_carbon.evidence.store import (
+    BEGINS_LATER,
     ENDS_LATER,
     MAX_OTHER_DIGESTS,
     STILL_RUNNING,
@@ -67,6 +68,8 @@ class Selected:
     """Id -> name; no run of another one is read."""
     where: Where = field(default_factory=Where)
     """A condition on MLflow's table ``runs``."""
+    later: bool = False
+    """Whether those that begin after the moment stand in ``running`` too, and are not left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,8 @@ def load(
 ) -> Tables:
     """Read the runs selected that are not deleted, with the facts named.
 
-    Runs begun after ``as_of`` are left out; those that had not ended then stand in ``running``
-    only. Facts of other subjects than runs and datasets are not for these tables. ``metrics PATTERN``
+    Runs begun after ``as_of`` are left out (see ``Selected.later``); those that had not ended then
+    stand in ``running`` only. Facts of other subjects than runs and datasets are not for these tables. ``metrics PATTERN``
     (and ``params``, ``tags``) stands for all keys the pattern matches, with a column ``THERE`` for each.
 
     Raises:
@@ -111,6 +114,8 @@ def load(
                 name = f"{THERE}{namespace}.{key}"
                 columns[name] = Column("run", f"{namespace}_{place}_there", Kind.NUMBER)
         _load_logged(con, source, namespace, own)
+    if not selected.later:
+        con.execute("DELETE FROM run_row WHERE start_time > $as_of", {"as_of": milliseconds(as_of)})
     _set_running_apart(con, columns[f"tag.{Tag.EXIT}"].name, as_of)
     _load_used(con, source)
     _load_cards(con, source)
@@ -220,14 +225,18 @@ def _load_logged(
 
 def _set_running_apart(con: duckdb.DuckDBPyConnection, exit_tag: str, as_of: datetime) -> None:
     """The SQL of ``store.has_ended``: MLflow says the run is over, or our record of its process does."""
-    con.execute("DELETE FROM run_row WHERE start_time > $as_of", {"as_of": milliseconds(as_of)})
     con.execute(
-        "CREATE TABLE running AS SELECT rid, run_uuid,"
-        " CASE WHEN status IN ('RUNNING', 'SCHEDULED') THEN $running ELSE $later END AS why"
+        "CREATE TABLE running AS SELECT rid, run_uuid, CASE WHEN start_time > $as_of THEN $begins"
+        " WHEN status IN ('RUNNING', 'SCHEDULED') THEN $running ELSE $ends END AS why"
         " FROM run_row LEFT JOIN tag_wide USING (rid)"
-        f" WHERE COALESCE(end_time > $as_of, false) OR (status IN ('RUNNING', 'SCHEDULED')"
-        f" AND {exit_tag} IS NULL)",
-        {"as_of": milliseconds(as_of), "running": STILL_RUNNING, "later": ENDS_LATER},
+        " WHERE COALESCE(start_time > $as_of, false) OR COALESCE(end_time > $as_of, false)"
+        f" OR (status IN ('RUNNING', 'SCHEDULED') AND {exit_tag} IS NULL)",
+        {
+            "as_of": milliseconds(as_of),
+            "begins": BEGINS_LATER,
+            "running": STILL_RUNNING,
+            "ends": ENDS_LATER,
+        },
     )
     con.execute("DELETE FROM run_row WHERE rid IN (SELECT rid FROM running)")
 

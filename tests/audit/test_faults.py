@@ -65,7 +65,7 @@ def test_an_interrupted_audit_leaves_nothing_behind(sqlite_copy: Path, tmp_path:
         holder.execute("BEGIN EXCLUSIVE")
         process.send_signal(signal.SIGINT)
         process.stderr.read()
-        assert process.wait(timeout=60) not in (0, -signal.SIGKILL)
+        assert process.wait(timeout=60) == 130
     finally:
         process.kill()
         process.wait()
@@ -152,23 +152,49 @@ DAMAGE = {
     "tags that are no text": "UPDATE tags SET value = CAST(x'ff41' AS TEXT)",
     "a metric that is no number": "UPDATE latest_metrics SET value = 'abc'",
     "a time that is none": "UPDATE runs SET start_time = 'abc'",
+    "a metric no rule asks for that is no number": "UPDATE latest_metrics SET value = 'abc' WHERE key = 'auc'",
+    "an end that is none": "UPDATE runs SET end_time = x'00' WHERE name = 'eval'",
+    "a version that is none": "UPDATE model_versions SET creation_time = 'abc'",
     "an experiment that is no text": "UPDATE experiments SET name = CAST(x'ff41' AS TEXT) WHERE experiment_id = 1",
 }
 
 
+@pytest.mark.parametrize("engine", ["columns", "auto", "plain"])
 @pytest.mark.parametrize("what", DAMAGE)
 def test_a_database_that_was_damaged_ends_the_audit_without_a_report(
-    what: str, sqlite_copy: Path, tmp_path: Path
+    what: str, engine: str, sqlite_copy: Path, tmp_path: Path
 ) -> None:
     with sqlite3.connect(sqlite_copy) as connection:
         connection.execute(DAMAGE[what])
     connection.close()
-    asked = ["--store", f"sqlite:///{sqlite_copy}", "--engine", "columns", "--format", "json"]
+    asked = ["--store", f"sqlite:///{sqlite_copy}", "--engine", engine, "--format", "json"]
     ended = CliRunner().invoke(command, [*asked, "--out", str(tmp_path / "out")])
     assert isinstance(ended.exception, StoreError), ended.output
     assert "The database is damaged: restore it from a backup" in str(ended.exception)
     assert ended.exception.exit_code == 4
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_the_text_that_stands_where_a_number_belongs_is_named(sqlite_copy: Path) -> None:
+    with sqlite3.connect(sqlite_copy) as connection:
+        connection.execute("UPDATE latest_metrics SET value = 'abc' WHERE key = 'auc'")
+    connection.close()
+    for engine in ("auto", "plain"):
+        with pytest.raises(StoreError, match=r"'abc' stands where a number belongs\."):
+            run_audit(replace(request(f"sqlite:///{sqlite_copy}"), engine=engine), LATER)
+
+
+@pytest.mark.parametrize("through_mlflow", [True, False])
+def test_a_series_with_a_text_in_it_is_told(
+    through_mlflow: bool, sqlite_copy: Path, sqlite_store: Seeded
+) -> None:
+    with sqlite3.connect(sqlite_copy) as connection:
+        connection.execute("UPDATE metrics SET value = 'abc' WHERE key = 'auc'")
+    connection.close()
+    store = open_store(f"sqlite:///{sqlite_copy}", through_mlflow=through_mlflow)
+    with pytest.raises(StoreError, match="'abc' stands where a number belongs"):
+        store.series(sqlite_store.parent, "auc")
+    store.close()
 
 
 def test_a_database_that_is_locked_midway_is_told_in_one_sentence(
@@ -214,6 +240,85 @@ def test_runs_of_a_clock_that_is_ahead_are_not_audited_yet(sqlite_copy: Path) ->
         "ends after the moment of the audit",
         "still running",
     ]
+
+
+def ahead(path: Path, where: str, *columns: str) -> None:
+    """Put moments of some runs a millisecond after the audit's."""
+    at = int(LATER.timestamp() * 1000) + 1
+    with sqlite3.connect(path) as connection:
+        for column in columns:
+            connection.execute(f"UPDATE runs SET {column} = ? WHERE {where}", (at,))
+    connection.close()
+
+
+def test_runs_that_begin_after_the_moment_are_counted_as_not_read_by_every_engine(
+    sqlite_copy: Path, sqlite_store: Seeded, tmp_path: Path
+) -> None:
+    ahead(sqlite_copy, "name = 'eval'", "start_time", "end_time")
+    uri = f"sqlite:///{sqlite_copy}"
+    folders = {name: str(tmp_path / name) for name in ("taken", "divided")}
+    for name, buckets in (("taken", 1), ("divided", 3)):
+        write_snapshot(Database(uri), None, Path(folders[name]), LATER, {}, buckets=buckets)
+    ways = [(uri, "plain"), (uri, "auto"), (uri, "columns"), (folders["taken"], "auto")]
+    ways += [(folders["taken"], "columns"), (folders["divided"], "columns")]
+    for query in (Query(), Query(experiments=("credit",)), Query(models=("credit",))):
+        for store, engine in ways:
+            if engine == "columns" and query.models_only:
+                continue
+            asked = AuditRequest(store=store, packs=PACKS, query=query, engine=engine)
+            now = run_audit(replace(asked, later_runs=True), LATER).selection
+            running = () if query.models_only else ((sqlite_store.running, "still running"),)
+            later = (sqlite_store.evaluation, "begins after the moment of the audit")
+            assert now.failed_to_read == tuple(sorted([later, *running])), (engine, query)
+            assert (now.runs_selected, now.runs_read) == (4 + len(running), 3), (engine, query)
+            chosen = run_audit(asked, LATER).selection
+            assert chosen.failed_to_read == running, (engine, query)
+            assert chosen.runs_selected == 3 + len(running), (engine, query)
+
+
+def test_only_an_audit_as_of_now_tells_of_runs_that_begin_later(
+    sqlite_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sqlite3.connect(sqlite_copy) as connection:
+        year_3000 = 32_503_680_000_000
+        connection.execute("UPDATE runs SET start_time = ? WHERE name = 'eval'", (year_3000,))
+    connection.close()
+
+    def told(*more: str) -> str:
+        asked = ["--store", f"sqlite:///{sqlite_copy}", "--out", str(tmp_path), "--format", "json"]
+        return CliRunner().invoke(command, [*asked, *more]).output
+
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    assert "3 of 5 runs read." in (now := told())
+    assert "Not read: 1, begins after the moment of the audit." in now
+    assert "3 of 4 runs read." in told("--as-of", "2026-01-01")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1767225600")
+    assert "3 of 4 runs read." in told()
+
+
+def test_a_version_of_a_run_that_is_not_over_is_audited_by_both_engines(
+    sqlite_copy: Path, sqlite_store: Seeded
+) -> None:
+    with sqlite3.connect(sqlite_copy) as connection:
+        connection.execute("UPDATE model_versions SET run_id = ?", (sqlite_store.running,))
+    connection.close()
+    query, uri = Query(experiments=("credit",)), f"sqlite:///{sqlite_copy}"
+    assert audited(uri, "columns", query) == audited(uri, "plain", query)
+
+
+@pytest.mark.parametrize("engine", ["plain", "columns"])
+def test_nothing_to_audit_says_of_each_run_what_is_true(
+    engine: str, sqlite_copy: Path, sqlite_store: Seeded
+) -> None:
+    asked = replace(request(f"sqlite:///{sqlite_copy}"), engine=engine, later_runs=True)
+    ahead(sqlite_copy, "status <> 'RUNNING'", "end_time")
+    reasons = r"no finished run: ends after the moment of the audit \(4\), still running \(1\)\."
+    with pytest.raises(StoreError, match=rf"{reasons}.*Try again when they have ended"):
+        run_audit(asked, LATER)
+    ahead(sqlite_copy, "name = 'eval'", "start_time", "end_time")
+    only = replace(asked, query=Query(filter="attributes.run_name = 'eval'"))
+    with pytest.raises(StoreError, match=r"begins after the moment of the audit \(1\)\..*clock"):
+        run_audit(only, LATER)
 
 
 def test_findings_that_do_not_fit_on_the_disk_are_told(
@@ -270,15 +375,16 @@ def test_ctrl_c_while_duckdb_works_is_told_as_at_any_other_moment(
     @click.command()
     def slow() -> None:
         threading.Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()
-        duckdb.sql("SELECT count(*) FROM range(100_000_000_000) t(i) WHERE i % 7 = 3").fetchall()
+        duckdb.sql("SELECT count(*) FROM range(2_000_000_000) t(i) WHERE i % 7 = 3").fetchall()
 
     # As at a terminal, also where the tests run in the background of a shell, which ignores Ctrl-C.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(SystemExit):
+        with pytest.raises(SystemExit) as ended:
             run(slow, [])
     finally:
         signal.signal(signal.SIGINT, before)
+    assert ended.value.code == 130
     assert capsys.readouterr().err.strip() == "Aborted!"
 
 

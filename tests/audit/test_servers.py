@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import socket
 import sqlite3
 import threading
 import time
@@ -20,7 +21,7 @@ from mlflow import MlflowClient
 from mlflow_carbon.audit.run import run_audit
 from mlflow_carbon.audit.select import AuditRequest
 from mlflow_carbon.cli.audit import command
-from mlflow_carbon.errors import StoreError
+from mlflow_carbon.errors import FilterError, StoreError
 from mlflow_carbon.evidence.query import Query
 from mlflow_carbon.evidence.store import open_store
 from tests.audit.test_assess import LATER
@@ -119,7 +120,7 @@ def test_a_selection_means_the_same_to_a_server(many: str, many_served: str) -> 
     assert audited(many_served, query=query) == audited(many, query=query)
     with pytest.raises(StoreError, match="has no runs"):
         audited(many_served, query=Query(filter="metrics.accuracy > 7"))
-    with pytest.raises(StoreError, match="Expected numeric value"):
+    with pytest.raises(FilterError, match="Expected numeric value"):
         audited(many_served, query=Query(filter="metrics.auc >> 'x'"))
 
 
@@ -176,6 +177,17 @@ def test_a_slow_server_is_waited_for_until_the_deadline_and_not_longer(server: s
         with pytest.raises(StoreError, match=r"not answered everything in 3 s.*--deadline"):
             run_audit(request, LATER)
         for_ever.set()
+
+
+@pytest.mark.parametrize("engine", ["auto", "plain"])
+def test_the_deadline_holds_for_a_server_that_never_says_a_word(engine: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        request = AuditRequest(store=address, packs=PACKS, engine=engine, deadline_s=2.0)
+        begin = time.monotonic()
+        with pytest.raises(StoreError, match=r"not answered everything in 2 s.*--deadline"):
+            run_audit(request, LATER)
+        assert time.monotonic() - begin < 20
 
 
 def test_the_deadline_holds_between_the_pages_of_the_plain_engine(many_served: str) -> None:

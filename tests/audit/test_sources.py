@@ -18,7 +18,7 @@ from mlflow_carbon.audit.run import run_audit
 from mlflow_carbon.audit.select import AuditRequest
 from mlflow_carbon.audit.summary import Audit
 from mlflow_carbon.cli.export import command as export
-from mlflow_carbon.errors import OutputError, StoreError
+from mlflow_carbon.errors import FilterError, OutputError, StoreError
 from mlflow_carbon.evidence.model import Evidence
 from mlflow_carbon.evidence.query import Query
 from mlflow_carbon.evidence.snapshot import SUMS
@@ -113,11 +113,16 @@ def test_since_and_until_select_by_the_beginning_of_the_run(sqlite_store: Seeded
     assert found == audited(sqlite_store.uri, "plain", query)
 
 
-def test_a_filter_that_mlflow_does_not_understand_is_told(sqlite_store: Seeded) -> None:
-    with pytest.raises(StoreError, match=r"--filter 'metrics\.auc !'"):
-        audited(sqlite_store.uri, query=Query(filter="metrics.auc !"))
-    with pytest.raises(StoreError, match="Invalid comparator 'RLIKE'"):
-        audited(sqlite_store.uri, query=Query(filter="attributes.run_name RLIKE '^e'"))
+def test_a_filter_that_mlflow_does_not_understand_is_a_usage_error(
+    sqlite_store: Seeded, server: str
+) -> None:
+    ways = [(sqlite_store.uri, "auto"), (sqlite_store.uri, "columns"), (sqlite_store.uri, "plain")]
+    for uri, engine in [*ways, (server, "auto"), (server, "plain")]:
+        with pytest.raises(FilterError, match=r"--filter 'metrics\.auc !'") as told:
+            audited(uri, engine, Query(filter="metrics.auc !"))
+        assert told.value.exit_code == 2
+        with pytest.raises(FilterError, match="RLIKE"):
+            audited(uri, engine, Query(filter="attributes.run_name RLIKE '^e'"))
 
 
 def test_a_snapshot_holds_the_runs_asked_for_and_no_others(
@@ -188,3 +193,54 @@ def test_two_thousand_runs_and_their_answers_are_those_of_search_runs(tmp_path: 
     assert columns.energy.total_j == plain.energy.total_j
     assert columns.datasets == plain.datasets
     assert set(columns.findings) <= set(plain.findings)
+
+
+NAMES = ("o'brien", 'the "best" one', """both ' and \"""", "数据-ä", "100%_x \\ y")
+
+
+@pytest.mark.parametrize("engine", ["auto", "plain"])
+def test_a_model_of_any_name_selects_its_versions_and_the_runs_behind_them(
+    engine: str, sqlite_copy: Path, sqlite_store: Seeded
+) -> None:
+    uri = f"sqlite:///{sqlite_copy}"
+    client = MlflowClient(uri, uri)
+    for name in NAMES:
+        client.create_registered_model(name)
+        client.create_model_version(name, f"runs:/{sqlite_store.trials[0]}/m", sqlite_store.trials[0])  # fmt: skip
+        client.create_model_version(name, f"runs:/{sqlite_store.evaluation}/m", sqlite_store.evaluation)  # fmt: skip
+    for name in NAMES:
+        store = open_store(uri, through_mlflow=engine == "plain")
+        (model,) = store.models(Query(models=(name, name)))  # named twice, it is one model
+        store.close()
+        assert model.versions == {"1": sqlite_store.trials[0], "2": sqlite_store.evaluation}
+        found = audited(uri, engine, Query(models=(name,)))
+        behind = {sqlite_store.parent, *sqlite_store.trials, sqlite_store.evaluation}
+        assert {row.run_id for row in found.energy.rows} == behind
+        assert (found.selection.runs_selected, found.selection.runs_read) == (4, 4)
+        assert found == audited(uri, "auto", Query(models=(name,)))
+
+
+def test_a_model_that_does_not_exist_is_told_with_names_like_it(
+    sqlite_store: Seeded, server: str
+) -> None:
+    for uri, engine in ((sqlite_store.uri, "auto"), (sqlite_store.uri, "plain"), (server, "auto")):
+        for name, hint in (("crdit", r"Did you mean 'credit'"), ("no/such:one", "$"), ("", "$")):
+            expected = rf"there is no registered model {name!r}\. ?{hint}"
+            with pytest.raises(StoreError, match=expected):
+                audited(uri, engine, Query(models=("credit", name)))
+
+
+def test_a_model_without_a_run_has_nothing_to_audit_alone_and_is_read_beside_runs(
+    sqlite_copy: Path,
+) -> None:
+    uri = f"sqlite:///{sqlite_copy}"
+    client = MlflowClient(uri, uri)
+    client.create_registered_model("empty")
+    client.create_registered_model("bought")
+    client.create_model_version("bought", "/elsewhere/model")
+    for engine in ("auto", "plain"):
+        for name in ("empty", "bought"):
+            with pytest.raises(StoreError, match=f"--model '{name}' has no runs"):
+                audited(uri, engine, Query(models=(name,)))
+    query = Query(models=("bought",), experiments=("credit",))
+    assert audited(uri, "columns", query) == audited(uri, "plain", query)

@@ -50,3 +50,42 @@ def test_our_errors_become_their_message_and_exit_code_without_a_traceback(
     assert capsys.readouterr().err == (
         "mlflow-carbon: http://127.0.0.1:1 does not answer. Start the server.\n"
     )
+
+
+def test_ctrl_c_ends_with_a_code_of_its_own_and_not_with_that_of_a_failed_rule(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    @click.command()
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        entry.run(stopped, [])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.strip() == "Aborted!"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(["--help"], 0), (["--version"], 0), (["audti"], 2), (["audit"], 2), ([], 2)],
+)
+def test_help_and_usage_errors_end_as_click_ends_them(words: list[str], code: int) -> None:
+    with pytest.raises(SystemExit) as ended:
+        entry.run(entry.cli, words)
+    assert (ended.value.code or 0) == code
+
+
+def test_a_fault_of_our_own_is_told_in_full_and_is_no_failed_rule(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    @click.command()
+    def broken() -> None:
+        raise ZeroDivisionError("nobody thought of it")
+
+    with pytest.raises(SystemExit) as ended:
+        entry.run(broken, [])
+    assert ended.value.code == 4
+    told = capsys.readouterr().err
+    assert "Traceback" in told
+    assert "ZeroDivisionError: nobody thought of it" in told
+    assert "please report it" in told

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlflow_carbon.errors import StoreError
+from mlflow_carbon.errors import FilterError, StoreError
 from mlflow_carbon.evidence.model import Evidence
 from mlflow_carbon.evidence.store import Query, has_ended, open_store, with_other_digests
 from tests.evidence.conftest import SHA_A, SHA_B, Seeded, seed
@@ -116,7 +116,7 @@ def test_an_unknown_experiment_is_refused_with_the_name_meant(sqlite_store: Seed
 
 
 def test_a_filter_mlflow_cannot_read_is_told_in_its_words(sqlite_store: Seeded) -> None:
-    with pytest.raises(StoreError, match="Expected numeric value"):
+    with pytest.raises(FilterError, match="Expected numeric value"):
         runs_of(sqlite_store.uri, Query(filter="metrics.auc >> 'x'"))
 
 
