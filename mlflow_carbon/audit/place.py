@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -100,7 +103,8 @@ def columns_engine(request: AuditRequest, source: Source) -> Iterator[duckdb.Duc
         con = duckdb.connect(config=config)
         con.execute("SET enable_progress_bar = false")  # it would go to standard output
         try:
-            yield con
+            with _stopped_by_ctrl_c(con):
+                yield con
         except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
             raise StoreError(
                 f"{source.shown}: {request.memory_mb} MB of memory and the room in {folder} are not "
@@ -109,3 +113,36 @@ def columns_engine(request: AuditRequest, source: Source) -> Iterator[duckdb.Duc
             ) from None
         finally:
             con.close()
+
+
+@contextmanager
+def _stopped_by_ctrl_c(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Ctrl-C ends the statement that runs; by itself DuckDB may heed it only when the statement is over.
+
+    Python's own handler runs between two lines of the main thread, which waits in DuckDB; but what it
+    writes to the wake-up descriptor another thread can read at once.
+    """
+    by_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not by_default or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard, said = socket.socketpair()
+
+    def listen() -> None:
+        while number := heard.recv(1):
+            if number[0] == signal.SIGINT:
+                con.interrupt()
+
+    listener = threading.Thread(target=listen, daemon=True)
+    said.setblocking(False)
+    before = signal.set_wakeup_fd(said.fileno(), warn_on_full_buffer=False)
+    listener.start()
+    try:
+        yield
+    except duckdb.InterruptException:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.set_wakeup_fd(before)
+        said.close()
+        listener.join()
+        heard.close()
