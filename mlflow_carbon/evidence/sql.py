@@ -214,13 +214,15 @@ def registered(con: duckdb.DuckDBPyConnection, batches: pa.RecordBatchReader) ->
         said = str(error).splitlines()[0].partition("failed: ")
         raise BrokenStreamError(said[2] or said[0]) from None
     finally:
-        with suppress(duckdb.FatalException):  # text that is none ends the whole connection
+        # Text that is none ends the whole connection, and Ctrl-C at the wrong moment closes it first.
+        with suppress(duckdb.FatalException, duckdb.ConnectionException):
             con.unregister("batches")
 
 
 def _let_go(connection: adbc.AdbcConnection, database: adbc.AdbcDatabase) -> None:
-    connection.close()
-    database.close()
+    with suppress(RuntimeError):  # Ctrl-C left a statement open; both end with it
+        connection.close()
+        database.close()
 
 
 def _run(connection: adbc.AdbcConnection, command: str) -> None:
