@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import requests
 from mlflow.exceptions import MlflowException
@@ -50,8 +50,7 @@ class Outcome(str, Enum):
     """Had been delivered before; the run, still RUNNING, was ended now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(NamedTuple):
     """One spool file and what became of it; ``reason`` says why it was kept."""
 
     file: str

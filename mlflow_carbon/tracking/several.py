@@ -85,4 +85,4 @@ def _sum(run: Any, mine: Record, place: Place) -> Record:
     tags = {**found.tags, **written, **tag_of(place.node, parts[place.node])}
     if not place.first and tags.get(Tag.EXIT) == Exit.PROCESS_EXIT.value:
         del tags[Tag.EXIT]  # it left the run as it was: how that ends, the first host tells
-    return replace(found, tags=tags)
+    return found._replace(tags=tags)
