@@ -6,7 +6,7 @@ never change meaning, see ``docs/cli.md``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
 class CarbonError(Exception):
@@ -43,8 +43,7 @@ class DataError(CarbonError):
     """A file given by the user (card, factor table, attestation) is malformed."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Location:
+class Location(NamedTuple):
     """A place in a text file; ``line`` and ``column`` count from 1."""
 
     file: str
@@ -56,8 +55,7 @@ class Location:
         return f"{self.file}:{self.line}:{self.column}"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Problem:
+class Problem(NamedTuple):
     """One thing wrong in a policy file, at its place."""
 
     at: Location

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import NamedTuple
 
 from mlflow_carbon.errors import SettingsError
 from mlflow_carbon.settings_files import SettingsFile, nearest, suggestion
@@ -103,8 +104,7 @@ OF_THE_RECORD = (
 """What a run's record says of the settings it was made with, whoever delivers it later."""
 
 
-@dataclass(frozen=True, slots=True)
-class Explained:
+class Explained(NamedTuple):
     """One setting, its value, and where the value comes from."""
 
     name: str

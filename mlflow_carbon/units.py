@@ -77,6 +77,14 @@ def show_emissions(emissions_g: float) -> str:
     return _in_steps(emissions_g, ((1e6, "t"), (1e3, "kg"), (1.0, "g"), (1e-3, "mg"))) + " CO2e"
 
 
+def show_range(low: str, high: str) -> str:
+    """Two figures shown as above, what their units share told once: ``0.34 to 0.78 g CO2e``, ``800 mg to 1.2 g CO2e``."""
+    number, _, unit = low.partition(" ")
+    if unit == high.partition(" ")[2]:
+        return f"{number} to {high}"
+    return f"{low.removesuffix(' CO2e')} to {high}"
+
+
 def show_duration(duration_s: float) -> str:
     """Seconds as a person reads them: ``0.8 s``, ``3 min 20 s``, ``7 h 05 min``."""
     if duration_s < 60:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from typing import NamedTuple
 
 from mlflow_carbon.carbon import tables
 from mlflow_carbon.carbon.own import OwnFactor
@@ -16,8 +16,6 @@ YEAR_TO_YEAR = 0.175
 year (our table of countries, 2016 to 2025, without very small grids). A factor is a past year's average, the electricity was used later."""
 
 SPREAD_YEARS = 5
-
-Series = tuple[tuple[int, tables.Row], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +62,7 @@ class Factor:
         return f"{text} ({self.note})" if self.note else text
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     """A row with its spread, before it is joined with the region and the source."""
 
     table: str
@@ -135,13 +132,19 @@ def _of_own(region: Region, own: OwnFactor) -> Factor:
     )
 
 
-@cache
-def country_series() -> Mapping[str, Series]:
-    """Per country code the rows of all years, oldest first."""
-    series: dict[str, list[tuple[int, tables.Row]]] = {}
+def years_of(code: str) -> list[tables.Row]:
+    """The rows of one country, oldest first; none for a country without a published value."""
+    found = [row for row in tables.rows("grid_country") if row["code"] == code]
+    return sorted(found, key=lambda row: int(row["year"]))
+
+
+def latest_of_countries() -> list[float]:
+    """The latest value of every country, lowest first."""
+    latest: dict[str, tuple[int, float]] = {}
     for row in tables.rows("grid_country"):
-        series.setdefault(row["code"], []).append((int(row["year"]), row))
-    return {code: tuple(sorted(years, key=lambda pair: pair[0])) for code, years in series.items()}
+        value = int(row["year"]), float(row["g_per_kwh"])
+        latest[row["code"]] = max(latest.get(row["code"], value), value)
+    return sorted(value for _, value in latest.values())
 
 
 def _widened(low: float, mid: float, high: float) -> Range:
@@ -149,19 +152,19 @@ def _widened(low: float, mid: float, high: float) -> Range:
 
 
 def _of_country(code: str) -> _Found | None:
-    series = country_series().get(code)
-    if not series:
+    recent = years_of(code)[-SPREAD_YEARS:]
+    if not recent:
         return None
-    recent = [float(row["g_per_kwh"]) for _, row in series[-SPREAD_YEARS:]]
-    first, last = series[-SPREAD_YEARS:][0][0], series[-1][0]
+    values = [float(row["g_per_kwh"]) for row in recent]
+    latest = recent[-1]
     return _Found(
         table="grid_country",
         code=code,
-        row=series[-1][1],
-        g_per_kwh=_widened(min(recent), recent[-1], max(recent)),
+        row=latest,
+        g_per_kwh=_widened(min(values), values[-1], max(values)),
         basis="lifecycle",
-        spread=f"lowest and highest year of {first} to {last}, at least 17.5 % either way",
-        note="very small grid, rounding shows" if series[-1][1]["flag"] == "tiny_grid" else "",
+        spread=f"lowest and highest year of {recent[0]['year']} to {latest['year']}, at least 17.5 % either way",
+        note="very small grid, rounding shows" if latest["flag"] == "tiny_grid" else "",
     )
 
 
@@ -208,8 +211,8 @@ def _of_cloud_region(code: str) -> _Found | None:
 
 
 def _of_world() -> _Found:
-    row = tables.rows("grid_world")[0]
-    latest = sorted(float(series[-1][1]["g_per_kwh"]) for series in country_series().values())
+    row = next(tables.rows("grid_world"))
+    latest = latest_of_countries()
     cut = round(0.025 * len(latest))
     return _Found(
         table="grid_world",

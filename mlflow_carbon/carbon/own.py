@@ -9,8 +9,8 @@ import logging
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mlflow_carbon import settings as settings_module
 from mlflow_carbon.errors import DataError
@@ -26,8 +26,7 @@ MAX_G_PER_KWH = 2000.0
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnFactor:
+class OwnFactor(NamedTuple):
     """One row of the user's table."""
 
     code: str

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mlflow_carbon.carbon import tables
 from mlflow_carbon.carbon.own import own_factors
@@ -41,8 +41,7 @@ _REGION_VARIABLES = {
 _TITLES = {"aws": "AWS", "gcp": "Google Cloud", "azure": "Azure"}
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(NamedTuple):
     """A place with the reason why we think so.
 
     ``code`` is an ISO 3166 code (``FR``, ``US-CA``), ``provider/region`` or ``WORLD``; ``source`` is

@@ -1,20 +1,19 @@
-"""The shipped tables, read with the standard library and kept: training processes read them too."""
+"""The shipped tables, read with the standard library: training processes read them too."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from mlflow_carbon import resources
 
 Row = Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """Where the rows of a table are from, with the attribution line its license asks for."""
 
     source_id: str
@@ -26,11 +25,16 @@ class Source:
     attribution: str
 
 
-@cache
-def rows(name: str) -> tuple[Row, ...]:
-    """All rows of ``data/<name>.csv``; an empty cell is ``""`` (the ISO code of Namibia is ``NA``)."""
+def rows(name: str) -> Iterator[Row]:
+    """The rows of ``data/<name>.csv``, one after the other; an empty cell is ``""`` (the ISO code of Namibia is ``NA``).
+
+    They are not kept: all of them take 2 MB, and one place in them is asked for once.
+    """
     with (resources.carbon_data() / f"{name}.csv").open(newline="", encoding="utf-8") as file:
-        return tuple(csv.DictReader(file))
+        lines = csv.reader(file)
+        header = next(lines)
+        for line in lines:
+            yield dict(zip(header, line, strict=True))
 
 
 @cache

@@ -111,10 +111,10 @@ def _show_sources(as_json: bool) -> None:
 
     found = []
     for name in tables.names():
-        rows = tables.rows(name)
+        rows = list(tables.rows(name))
         for source_id in sorted({row["source_id"] for row in rows}):
             source = tables.sources()[source_id]
-            found.append({"table": f"{name}.csv", "rows": len(rows), **asdict(source)})
+            found.append({"table": f"{name}.csv", "rows": len(rows), **source._asdict()})
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return

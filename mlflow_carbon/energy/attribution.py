@@ -7,7 +7,6 @@ bear the idle part is a choice, so it makes the range: low without it, mid by us
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -55,7 +54,7 @@ class Attributed:
         if info is not self._of:
             describe = f"{info.describe}; {self._modelled}"
             self._of = info
-            self._info = replace(info, method=Method.MODELLED, describe=describe)
+            self._info = info._replace(method=Method.MODELLED, describe=describe)
         return self._info
 
     def read(self) -> Reading | Gap:

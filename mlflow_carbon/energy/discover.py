@@ -6,10 +6,9 @@ import platform
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from mlflow_carbon.energy import nvml as nvidia
 from mlflow_carbon.energy.attribution import Attributed, CpuShare, FixedShare, GpuShare, Share
@@ -39,8 +38,7 @@ _FIRST_PID_NAMESPACE = 0xEFFFFFFC
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class Discovery:
+class Discovery(NamedTuple):
     """The meters of this host, opened, with no component counted twice."""
 
     meters: tuple[Meter, ...]

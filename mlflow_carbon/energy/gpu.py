@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mlflow_carbon.energy.meter import Component, Gap, MeterInfo, Method, Reading
 from mlflow_carbon.units import Range
@@ -25,8 +24,7 @@ _AGREES = (0.5, 2.0)
 """A counter that is true lies this close to the power read meanwhile, over the seconds of its trial."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Board:
+class Board(NamedTuple):
     """What stays the same about a GPU."""
 
     id: str
@@ -184,8 +182,7 @@ class GpuMeter:
         self._counts, self._last_power = False, None if self._counts else self._last_power
         board = self._device.board
         told = f"{board.driver} power at {1 / POLL_S:g} Hz{board.covers}: {reason}"
-        self.info = replace(
-            self.info,
+        self.info = self.info._replace(
             method=Method.SAMPLED,
             describe=f"{board.name} ({told})",
             period_s=POLL_S,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from mlflow_carbon.energy.meter import Gap, MeterInfo, Method, Reading
 from mlflow_carbon.energy.ticks import Beat, Moment
@@ -16,8 +16,7 @@ _YOUNG_S = 10.0
 """For this long the highest and lowest power seen are no bounds yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(NamedTuple):
     """Joules used between two moments of the monotonic clock."""
 
     from_ns: int
@@ -50,8 +49,7 @@ def _at_least(now: Range, before: Range) -> Range:
     return ordered(max(now.low, before.low), mid, max(now.high, before.high))
 
 
-@dataclass(frozen=True, slots=True)
-class _Tick:
+class _Tick(NamedTuple):
     moment: Moment
     energy_j: Range
     own_j: Range
@@ -218,7 +216,7 @@ class Track:
         at_ns = min(max(tick.at_ns - self._beat.tick_ns, bounds.from_ns), bounds.to_ns)
         if self._at_ns == first.at_ns:
             self._at_ns = at_ns
-        self._first = self._handed = replace(first, moment=replace(bounds, at_ns=at_ns))
+        self._first = self._handed = first._replace(moment=bounds._replace(at_ns=at_ns))
 
     def _see(self, power_w: float, keep: bool = True) -> None:
         if keep:

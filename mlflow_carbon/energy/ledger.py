@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mlflow_carbon.energy.meter import Component, Method, Unmeasured
 from mlflow_carbon.units import Range
@@ -28,16 +29,14 @@ class ComponentEnergy:
     sensor_note: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PowerPoint:
+class PowerPoint(NamedTuple):
     """Mean power of the run over a stretch that ends ``at_s`` seconds after its start."""
 
     at_s: float
     power_w: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Progress(NamedTuple):
     """What a run used since an account of it, all of it measured."""
 
     after_s: float

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mlflow_carbon.units import Range
 
@@ -36,8 +35,7 @@ class Component(str, Enum):
     """The whole machine at the wall."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """Joules since the meter was opened, at one moment of the monotonic clock.
 
     ``energy_j`` never decreases, bound by bound. For counters the three bounds are
@@ -52,8 +50,7 @@ class Reading:
     """Power at this moment where the device tells: bridges the stretch since a counter's last tick."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(NamedTuple):
     """A meter that could not be read at ``at_ns``, and why."""
 
     at_ns: int
@@ -62,8 +59,7 @@ class Gap:
     """What was used meanwhile cannot be learnt later (a reset counter), unlike an outage of a counter."""
 
 
-@dataclass(frozen=True, slots=True)
-class MeterInfo:
+class MeterInfo(NamedTuple):
     """What stays the same about a meter while it is open."""
 
     id: str
@@ -105,8 +101,7 @@ class Meter(Protocol):
         """Release the handle; reading afterwards is a ``Gap``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unmeasured:
+class Unmeasured(NamedTuple):
     """A component that no meter covers on this host, and why."""
 
     component: Component

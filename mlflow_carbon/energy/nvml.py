@@ -5,9 +5,8 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
-from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlflow_carbon.energy.gpu import Board
 from mlflow_carbon.energy.meter import Component
@@ -181,8 +180,7 @@ class NvmlDevice:
         return self._nvml.try_ask(ask, self._handle, self._sampled_us) or ()
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """A GPU to be measured."""
 
     uuid: str

@@ -11,8 +11,8 @@ import csv
 import os
 import platform
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mlflow_carbon import resources
 
@@ -39,8 +39,7 @@ IDLE_SHARE = (0.05, 0.3)
 """Idle power over full power of servers: lowest and highest ratio of ``cpu_arch_cloud.csv``, rounded."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Processor:
+class Processor(NamedTuple):
     """The processor as far as this process may use it."""
 
     name: str

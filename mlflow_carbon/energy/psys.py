@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from mlflow_carbon.energy.meter import Component, Gap, Meter, MeterInfo, Reading
@@ -65,8 +64,7 @@ class Checked:
         info, too_high = self._meter.info, self._platform.too_high
         if not too_high:
             return info
-        return replace(
-            info,
+        return info._replace(
             sensor_error=max(info.sensor_error, too_high),
             describe=f"{info.describe}; psys, which has the packages in it, counted {too_high:.0%} less than they did",
         )

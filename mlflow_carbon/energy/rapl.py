@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mlflow_carbon.energy.meter import Component, Gap, MeterInfo, Method, Reading
 from mlflow_carbon.units import Range
@@ -26,8 +26,7 @@ NOTES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Zone:
+class Zone(NamedTuple):
     """A folder of the tree that has a counter of its own."""
 
     path: Path

@@ -21,7 +21,7 @@ from mlflow_carbon.energy.ledger import Progress, RunEnergy
 from mlflow_carbon.energy.meter import Component, Gap, Meter, Reading, Unmeasured
 
 PERIOD_S = 1.0
-_UNTIL_WOKEN_S = 3600.0
+_UNTIL_WOKEN_S = threading.TIMEOUT_MAX
 PATIENCE_S = 0.1
 """The end of a run waits so long at most for a meter that can hang. A driver takes 4 ms to tell an energy counter, and
 20 ms where other programs ask it too (H200, driver 580)."""
@@ -39,8 +39,9 @@ class _Bell:
         self._lock = threading.Lock()
         self._lock.acquire()
 
-    def wait(self, timeout_s: float) -> None:
-        self._lock.acquire(timeout=timeout_s)
+    def wait(self, timeout_s: float) -> bool:
+        """Whether it rang; false when the time is over."""
+        return self._lock.acquire(timeout=timeout_s)
 
     def ring(self) -> None:
         with contextlib.suppress(RuntimeError):  # it has rung already
@@ -82,9 +83,7 @@ class _Group:
             asked, self._asked = self._asked, False
             if asked:
                 self.read()
-            elif delay_s > 0:
-                self._bell.wait(delay_s)
-            else:
+            elif delay_s <= 0 or not self._bell.wait(delay_s):
                 self._sampler.turn(self)
 
     def read(self) -> None:
@@ -256,7 +255,10 @@ class Sampler:
         return max(0.0, delay_s - (now_ns - group.done_ns) / 1e9)
 
     def turn(self, group: _Group) -> None:
-        """The group's time has come, on its own thread."""
+        """The group's time has come, on its own thread; unless the last run has ended, or the driver's thread was faster."""
+        beside_a_driver = group is self._plain and group is not self._pace
+        if not len(self._book) or (beside_a_driver and not self._is_due(group)):
+            return
         began_s = time.thread_time()
         group.read()
         if group is self._pace and group is not self._plain and self._is_due(self._plain):

@@ -6,11 +6,10 @@ densely, the moment of a change is known; between such moments it is told from t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(NamedTuple):
     """A moment of the monotonic clock, known to lie between two others."""
 
     at_ns: int

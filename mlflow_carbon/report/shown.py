@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import replace
 
 from mlflow_carbon.errors import Location
 from mlflow_carbon.resources import told
@@ -51,7 +50,7 @@ def _visible(character: str) -> str:
 
 def place(at: Location) -> str:
     """Where a rule is written, as every machine would say it."""
-    return str(replace(at, file=told(at.file)))
+    return str(at._replace(file=told(at.file)))
 
 
 def shortened(text: str, limit: int) -> str:

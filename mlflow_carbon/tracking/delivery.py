@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,9 +17,10 @@ from mlflow_carbon.tracking.facts import Base, Facts, Json, Origin
 from mlflow_carbon.tracking.provenance import provenance
 from mlflow_carbon.tracking.ranks import is_launcher
 from mlflow_carbon.tracking.record import Record
+from mlflow_carbon.tracking.scratch import scratch
 from mlflow_carbon.tracking.sealing import Seal, seal, with_provenance
 from mlflow_carbon.tracking.signature import signed
-from mlflow_carbon.tracking.spool import Spool, temporary_folder
+from mlflow_carbon.tracking.spool import Spool
 from mlflow_carbon.tracking.spooled import sealed_line
 from mlflow_carbon.tracking.summary import page
 
@@ -50,9 +50,13 @@ def read_base(client: Any, run_id: str, origin: Origin, opened_at: datetime) -> 
 
 def last_step(run: Any) -> int:
     """Of our metrics on the run; -1 when there are none."""
+    return max((int(m.step) for m in our_metrics(run)), default=-1)
+
+
+def our_metrics(run: Any) -> list[Any]:
+    """The latest point of each of our metrics on the run."""
     found = getattr(run.data, "_metric_objs", ())
-    ours = [int(m.step) for m in found if m.key.startswith(schema.PREFIX_METRIC)]
-    return max(ours, default=-1)
+    return [m for m in found if m.key.startswith(schema.PREFIX_METRIC)]
 
 
 def _earlier_datasets(text: str) -> tuple[Json, ...]:
@@ -156,9 +160,9 @@ def deliver(
 
 
 def _put(client: Any, run_id: str, path: str, data: bytes) -> None:
-    with tempfile.TemporaryDirectory(prefix="mlflow-carbon-", dir=temporary_folder()) as scratch:
+    with scratch() as temporary:
         folder, _, name = path.rpartition("/")
-        file = Path(scratch) / name
+        file = Path(temporary) / name
         file.write_bytes(data)
         client.log_artifact(run_id, str(file), folder)
 

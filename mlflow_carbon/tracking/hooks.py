@@ -8,6 +8,7 @@ with its own arguments, result and exceptions; ours come before or after it.
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,8 @@ from mlflow_carbon.tracking.ranks import PARENT_RUN
 from mlflow_carbon.tracking.recorder import Recorder
 
 ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
+
+_log = logging.getLogger("mlflow_carbon")
 
 _originals: list[tuple[type, str, Any]] = []
 _recorder: Recorder | None = None
@@ -178,6 +181,8 @@ def install(overrides: dict[str, Any] | None = None, *, run_id: str | None = Non
     from mlflow.tracking._tracking_service.client import TrackingServiceClient as Client
     from mlflow.tracking.fluent import ActiveRun
 
+    for variable, hint in settings_module.unknown_variables().items():
+        _log.warning("mlflow-carbon: %s sets nothing. %s", variable, hint or "Unset it.")
     _recorder = Recorder(found)
     on = _Reactions(_recorder)
     _wrap(Client, "create_run", "start measuring a run", before=on.creating, after=on.created)

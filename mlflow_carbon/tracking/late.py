@@ -14,6 +14,7 @@ from mlflow_carbon.redact import redacted
 from mlflow_carbon.tracking import spool as spools
 from mlflow_carbon.tracking.desk import Desk
 from mlflow_carbon.tracking.edge import harmless
+from mlflow_carbon.tracking.scratch import remove_left
 from mlflow_carbon.tracking.session import working_folder
 from mlflow_carbon.tracking.spooled import absolute, facts_from_lines
 
@@ -35,6 +36,7 @@ class Late:
         self._folder: Path | None = None
         self._due_s = float("inf")
         self._tried: set[Path] = set()
+        self._tidied = False
 
     def expect(self, folder: Path, now_s: float) -> None:
         """A run has begun; ``now_s`` is the monotonic clock."""
@@ -52,6 +54,9 @@ class Late:
         """Deliver what was left for the store of ``client``; ``now`` compares with the files' times."""
         if self._folder is None:
             return
+        if not self._tidied:
+            self._tidied = True
+            remove_left(now.timestamp())
         tried = 0
         for spool in spools.orphans(self._folder):
             if now.timestamp() - spool.path.stat().st_mtime < REST_S or spool.path in self._tried:

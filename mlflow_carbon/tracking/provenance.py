@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import rfc8785
 
@@ -18,8 +18,7 @@ from mlflow_carbon.tracking.facts import Json, canonical
 BASE_MODEL_PARAMS = ("base_model", "base_model_revision", "base_model_license")
 
 
-@dataclass(frozen=True, slots=True)
-class Attachment:
+class Attachment(NamedTuple):
     """A file that a seal covers."""
 
     path: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mlflow_carbon import __version__, schema
 from mlflow_carbon.carbon.emissions import emissions_g
@@ -47,8 +47,7 @@ ADDED_UP = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One push: what goes on the run."""
 
     metrics: Mapping[str, float]

@@ -35,6 +35,9 @@ BACKDATED_S = 0.05
 ATTACHED_LEAST_S = 1.0
 """An attached run logged to for less than this was corrected or annotated, not worked on."""
 
+RESUMED_TOLD_S = 5.0
+"""A run that was taken up again says so this soon: what is recovered on another host is not to end it."""
+
 ATTACHED_IDLE_S = 600.0
 ATTACHED_MOST = 16
 """Attached runs are let go after so long without a log call, or when so many others came after them."""
@@ -240,7 +243,9 @@ class Recorder:
             session.hardware = self._meters.open(session.run_id, parent_id, since_ns)
         session.trouble(attempt.failed)
         now_s = time.monotonic()
-        session.due_s = now_s + self._settings.publish_period_s
+        period_s = self._settings.publish_period_s
+        resumed = session.origin is Origin.RESUMED
+        session.due_s = now_s + (min(RESUMED_TOLD_S, period_s) if resumed else period_s)
         with harmless("keep a spool file") as attempt:
             session.spool_facts(session.facts(None), now_s=now_s)
         session.trouble(attempt.failed)

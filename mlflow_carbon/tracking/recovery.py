@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import requests
 from mlflow.exceptions import MlflowException
@@ -22,7 +22,7 @@ from mlflow_carbon.redact import HIDDEN, redacted
 from mlflow_carbon.schema import Metric, Tag
 from mlflow_carbon.settings import Settings
 from mlflow_carbon.tracking import several
-from mlflow_carbon.tracking.delivery import conclude, deliver, read_base
+from mlflow_carbon.tracking.delivery import conclude, deliver, our_metrics, read_base
 from mlflow_carbon.tracking.desk import MS_PER_S, Desk
 from mlflow_carbon.tracking.facts import Base, Exit, Facts, Json, Origin
 from mlflow_carbon.tracking.ranks import Place
@@ -32,6 +32,11 @@ from mlflow_carbon.tracking.spooled import facts_from_lines, seal_of, sealed_fro
 
 TOLERANCE_S = 1e-3
 """More run time than this on a run than we put there: somebody else did."""
+
+LIVE_S = 300.0
+"""A session publishes every minute; that it did so this long ago, by a clock of another host, means that it goes on."""
+
+_WORKED_ON = "the run was taken up again and is being worked on."
 
 _STATUS: Mapping[Exit | None, str] = {Exit.FINISHED: "FINISHED", Exit.FAILED: "FAILED"}
 
@@ -50,8 +55,7 @@ class Outcome(str, Enum):
     """Had been delivered before; the run, still RUNNING, was ended now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(NamedTuple):
     """One spool file and what became of it; ``reason`` says why it was kept."""
 
     file: str
@@ -81,7 +85,7 @@ def recover(
             facts = facts_from_lines(spool.lines())
             run_id = facts.run_id
             if in_progress(folder, facts.run_id, besides=spool.path):
-                raise DataError("the run was taken up again and is being worked on.")
+                raise DataError(_WORKED_ON)
             outcome = complete(
                 spool, facts, desk, lambda f: connect(_address(f, tracking_uri)), end_runs
             )
@@ -116,6 +120,8 @@ def complete(
         return Outcome.DELIVERED
     sealed = sealed_from_lines(spool.lines())
     gone_on = _went_on(client, facts, sealed)
+    if gone_on is not None and _is_worked_on(client.store.get_run(facts.run_id)):
+        raise DataError(_WORKED_ON)  # it publishes sums that it began before this record
     if sealed is not None and gone_on is None:
         _again(client, facts.run_id, sealed, desk)
         spool.remove()
@@ -168,6 +174,14 @@ def _went_on(client: Any, facts: Facts, sealed: Json | None) -> Base | None:
     if not extended or (sealed is not None and _is_on(client, facts.run_id, sealed)):
         return None
     return without(now, base, facts.pushed)
+
+
+def _is_worked_on(run: Any) -> bool:
+    """Whether another process has published figures just now, on whatever host."""
+    latest_ms = max((m.timestamp for m in our_metrics(run)), default=0)
+    age_s = datetime.now(timezone.utc).timestamp() - latest_ms / MS_PER_S
+    measuring = run.data.tags.get(Tag.STATUS) == "measuring"
+    return bool(run.info.status == "RUNNING" and measuring and age_s < LIVE_S)
 
 
 def _is_on(client: Any, run_id: str, sealed: Json) -> bool:

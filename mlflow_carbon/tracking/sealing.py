@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from datetime import datetime
+from typing import NamedTuple
 
 import rfc8785
 
@@ -27,8 +28,7 @@ from mlflow_carbon.tracking.provenance import Attachment
 from mlflow_carbon.tracking.record import Record, measured_energy
 
 
-@dataclass(frozen=True, slots=True)
-class Seal:
+class Seal(NamedTuple):
     """The evidence document and its SHA-256, with the artifact path and the param that name them."""
 
     path: str
@@ -46,7 +46,7 @@ def with_provenance(record: Record, attached: Attachment | None) -> Record:
     """The record with the tag that names the provenance file."""
     if attached is None:
         return record
-    return replace(record, tags={**record.tags, Tag.PROVENANCE_SHA256: attached.sha256})
+    return record._replace(tags={**record.tags, Tag.PROVENANCE_SHA256: attached.sha256})
 
 
 def seal(

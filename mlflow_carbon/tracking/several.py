@@ -40,6 +40,8 @@ def share(client: Any, facts: Facts, desk: Desk, place: Place) -> None:
 
 
 _SETTLING_S = 0.5
+"""MLflow stores the metrics of a ``log_batch`` some milliseconds before its tags (over a busy server more): who reads the
+run between the two sees figures without the host they are from, and must look again before taking them for an earlier session's."""
 
 
 def conclude(client: Any, facts: Facts, desk: Desk, spool: Spool | None, place: Place) -> None:
@@ -85,4 +87,4 @@ def _sum(run: Any, mine: Record, place: Place) -> Record:
     tags = {**found.tags, **written, **tag_of(place.node, parts[place.node])}
     if not place.first and tags.get(Tag.EXIT) == Exit.PROCESS_EXIT.value:
         del tags[Tag.EXIT]  # it left the run as it was: how that ends, the first host tells
-    return replace(found, tags=tags)
+    return found._replace(tags=tags)

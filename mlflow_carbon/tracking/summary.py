@@ -10,7 +10,14 @@ from mlflow_carbon import resources
 from mlflow_carbon.schema import Metric, Tag
 from mlflow_carbon.tracking.facts import Json
 from mlflow_carbon.tracking.provenance import license_of
-from mlflow_carbon.units import G_PER_KG, J_PER_KWH, show_duration, show_emissions, show_energy
+from mlflow_carbon.units import (
+    G_PER_KG,
+    J_PER_KWH,
+    show_duration,
+    show_emissions,
+    show_energy,
+    show_range,
+)
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640.0, 180.0, 64.0, 24.0
 
@@ -20,6 +27,14 @@ _STATUS = {
     "not-measured": "This run was not measured.",
     "truncated": "The process died; the figures end with its last reading.",
     "measuring": "The run was still going on.",
+}
+
+_PARTS = {
+    "gpu": "GPU",
+    "cpu": "CPU",
+    "dram": "Memory",
+    "module": "GPU and CPU (module)",
+    "system": "Machine (at the wall)",
 }
 
 
@@ -63,7 +78,7 @@ def _figures(metrics: Mapping[str, float], tags: Mapping[str, str]) -> str:
             show_energy(metrics[name] * J_PER_KWH)
             for name in (Metric.ENERGY_KWH_LOW, Metric.ENERGY_KWH, Metric.ENERGY_KWH_HIGH)
         )
-        shown.append(("Energy", mid, f"{low} to {high}"))
+        shown.append(("Energy", mid, show_range(low, high)))
         boundary = show_energy(metrics[Metric.BOUNDARY_ENERGY_KWH] * J_PER_KWH)
         shown.append(("Reserved devices", boundary, "all they used while the run ran"))
     if Metric.EMISSIONS_KG in metrics:
@@ -71,7 +86,7 @@ def _figures(metrics: Mapping[str, float], tags: Mapping[str, str]) -> str:
             show_emissions(metrics[name] * G_PER_KG)
             for name in (Metric.EMISSIONS_KG_LOW, Metric.EMISSIONS_KG, Metric.EMISSIONS_KG_HIGH)
         )
-        shown.append(("Carbon", mid, f"{low} to {high}"))
+        shown.append(("Carbon", mid, show_range(low, high)))
     coverage = f"{metrics[Metric.COVERAGE]:.0%} of it measured"
     shown.append(("Duration", show_duration(metrics[Metric.DURATION_S]), coverage))
     if Tag.GRADE in tags:
@@ -120,6 +135,11 @@ def _power(energy: Json | None) -> str:
     )
 
 
+def _part(part: Json) -> str:
+    name = str(part["component"])
+    return escape(_PARTS.get(name, name))
+
+
 def _components(energy: Json | None, tags: Mapping[str, str]) -> str:
     rows = []
     parts: Sequence[Json] = energy["components"] if energy and Tag.GRADE in tags else []
@@ -129,13 +149,13 @@ def _components(energy: Json | None, tags: Mapping[str, str]) -> str:
         width = 120 * joules["mid"] / largest
         bar = f'<svg viewBox="0 0 120 10" aria-hidden="true"><rect class="bar" width="{width:.1f}" height="10"/></svg>'
         known = f"{part['method']}: {', '.join(map(str, part['meters']))}"
-        spread = f"{show_energy(joules['low'])} to {show_energy(joules['high'])}"
+        spread = show_range(show_energy(joules["low"]), show_energy(joules["high"]))
         rows.append(
-            f"<tr><th>{escape(str(part['component']))}</th><td>{escape(show_energy(joules['mid']))}<br>"
+            f"<tr><th>{_part(part)}</th><td>{escape(show_energy(joules['mid']))}<br>"
             f'<span class="soft">{escape(spread)}</span></td><td>{bar}</td><td>{escape(known)}</td></tr>'
         )
     rows += [
-        f"<tr><th>{escape(str(part['component']))}</th>"
+        f"<tr><th>{_part(part)}</th>"
         f"<td colspan=3>not measured: {escape(str(part['reason']))}</td></tr>"
         for part in (energy["unmeasured"] if energy else [])
     ]

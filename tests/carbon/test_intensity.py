@@ -11,7 +11,7 @@ import pytest
 
 from mlflow_carbon import resources
 from mlflow_carbon.carbon import tables
-from mlflow_carbon.carbon.intensity import YEAR_TO_YEAR, country_series, factor_for
+from mlflow_carbon.carbon.intensity import YEAR_TO_YEAR, factor_for, latest_of_countries, years_of
 from mlflow_carbon.carbon.region import WORLD, Region, parse_region
 
 
@@ -37,7 +37,7 @@ def test_the_world_has_the_spread_of_countries() -> None:
     factor = factor_for(Region(WORLD, "World", "unknown", "nothing says where"))
     assert factor.region == WORLD
     assert factor.g_per_kwh.mid == 458.29
-    latest = [float(series[-1][1]["g_per_kwh"]) for series in country_series().values()]
+    latest = latest_of_countries()
     inside = sum(factor.g_per_kwh.low <= value <= factor.g_per_kwh.high for value in latest)
     assert 0.94 <= inside / len(latest) <= 0.96
 
@@ -76,7 +76,7 @@ def test_an_aws_region_uses_its_state() -> None:
     assert factor_for(parse_region("aws/us-east-1")).region == "US-VA"
 
 
-@pytest.mark.parametrize("row", tables.rows("cloud_regions"), ids=lambda row: row["region"])
+@pytest.mark.parametrize("row", [*tables.rows("cloud_regions")], ids=lambda row: row["region"])
 def test_every_cloud_region_has_a_factor_of_its_own_place(row: tables.Row) -> None:
     factor = factor_for(parse_region(f"{row['provider']}/{row['region']}"))
     assert factor.region != WORLD
@@ -85,8 +85,8 @@ def test_every_cloud_region_has_a_factor_of_its_own_place(row: tables.Row) -> No
 
 def test_the_least_half_width_is_what_our_own_table_shows_from_year_to_year() -> None:
     changes = []
-    for series in country_series().values():
-        values = {year: row for year, row in series if row["flag"] != "tiny_grid"}
+    for code in {row["code"] for row in tables.rows("grid_country")}:
+        values = {int(row["year"]): row for row in years_of(code) if row["flag"] != "tiny_grid"}
         for year in range(2016, 2025):
             if year in values and year + 1 in values:
                 before, after = (float(values[y]["g_per_kwh"]) for y in (year, year + 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -44,7 +45,7 @@ from mlflow_carbon.tracking.spooled import (
     progress_to_line,
 )
 from mlflow_carbon.tracking.summary import page
-from mlflow_carbon.units import Range
+from mlflow_carbon.units import Range, show_range
 
 FACTOR = Factor(
     g_per_kwh=Range(40.0, 50.0, 80.0),
@@ -432,6 +433,18 @@ def test_the_summary_shows_hostile_names_as_text(name: str) -> None:
     assert "1 Wh" in html
     assert "no driver" in html
     assert sha256 in html
+
+
+def test_the_summary_names_parts_in_words_and_tells_a_unit_that_bounds_share_once() -> None:
+    document, sha256 = hostile_document("a run")
+    html = page(document, sha256, "mlflow_carbon/evidence.json")
+    assert "<th>CPU</th>" in html
+    assert "<th>GPU</th>" in html
+    assert ">cpu<" not in html
+    assert html.count("CO2e</small>") == 1
+    assert re.search(r"<small>[\d.]+ to [\d.]+ mg CO2e</small>", html)
+    assert show_range("800 mg CO2e", "1.2 g CO2e") == "800 mg to 1.2 g CO2e"
+    assert show_range("0.8 Wh", "1.2 kWh") == "0.8 Wh to 1.2 kWh"
 
 
 def test_the_summary_of_a_run_that_was_not_measured_shows_no_figure() -> None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -19,6 +23,7 @@ from mlflow_carbon.settings import Settings
 from mlflow_carbon.tracking import spool as spools
 from mlflow_carbon.tracking.desk import Desk
 from mlflow_carbon.tracking.late import AGAIN_S, FIRST_S, MOST, Late
+from mlflow_carbon.tracking.scratch import scratch
 from tests.tracking.conftest import Finished, burn, our_tags, ours
 from tests.tracking.test_processes import BURN, command, runs, spooled
 
@@ -160,3 +165,59 @@ def test_a_record_that_cannot_be_delivered_is_tried_once_and_few_are_tried_at_a_
         tried.append(sum("spool version 99" in message for message in caplog.messages))
     assert tried == [MOST, MOST + 1, MOST + 1]
     assert len(list(tmp_path.glob("*.run"))) == MOST + 1
+
+
+def test_a_folder_that_a_killed_process_left_among_the_temporary_files_goes_after_a_day(
+    tmp_path: Path, store_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    with scratch() as today:
+        Path(today, "evidence.json").write_text("{}")
+        foreign = tmp_path / "tmp" / "mlflow-carbon-other"
+        foreign.mkdir()
+        target = tmp_path / "not ours"
+        target.mkdir()
+        link = Path(today + "-link")
+        link.symlink_to(target)
+        look(tmp_path, store_uri)
+        assert Path(today, "evidence.json").exists()
+        look(tmp_path, store_uri, datetime.now(timezone.utc) + timedelta(days=2))
+        assert not Path(today).exists()
+        assert link.is_symlink()
+        assert foreign.exists()
+        assert target.exists()
+        Path(today).mkdir()  # so that the end of the block finds it
+
+
+RESUMED = """
+import mlflow, sys, time
+mlflow.start_run(run_id=sys.argv[1])
+print("resumed", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_run_taken_up_on_another_host_is_not_ended_by_recover_on_the_first(
+    program: Program, environment: dict[str, str], store_uri: str, tmp_path: Path
+) -> None:
+    _, run_id = left_behind(program, environment)
+    script = tmp_path / "resumed.py"
+    script.write_text(RESUMED)
+    elsewhere = environment | {"XDG_STATE_HOME": str(tmp_path / "elsewhere")}
+    with subprocess.Popen([sys.executable, str(script), run_id], env=elsewhere) as other:
+        try:
+            client = MlflowClient(store_uri)
+            before_s = ours(client.get_run(run_id)).get(Metric.DURATION_S, 0.0)
+            until_s = time.monotonic() + 60
+            while ours(client.get_run(run_id)).get(Metric.DURATION_S, 0.0) <= before_s:
+                assert time.monotonic() < until_s, "it does not say that the run goes on"
+                time.sleep(0.2)
+            told = command(program, "recover", "--end-runs")
+            assert (told.code, "is being worked on" in told.out) == (4, True), told.err
+            assert client.get_run(run_id).info.status == "RUNNING"
+        finally:
+            other.terminate()
+    client.set_terminated(run_id)
+    assert command(program, "recover", "--end-runs").code == 0
+    assert spooled(environment) == []

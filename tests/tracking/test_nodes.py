@@ -8,15 +8,23 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.tracking._tracking_service.client import TrackingServiceClient
 
 from mlflow_carbon.schema import Metric, Param, Tag
+from mlflow_carbon.settings import Settings
+from mlflow_carbon.tracking import several
+from mlflow_carbon.tracking.desk import Desk
 from mlflow_carbon.tracking.nodes import EARLIER, Part, earlier, parts_on, tag_of, together
 from mlflow_carbon.tracking.ranks import Place, place
 from mlflow_carbon.tracking.record import Record
 from tests.tracking.conftest import Finished, our_tags, ours
+from tests.tracking.test_facts import facts
 
 TORCHRUN = {"GROUP_RANK": "1", "GROUP_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "j", "RANK": "8"}
 SRUN = {
@@ -203,6 +211,46 @@ def test_how_a_run_ended_is_told_by_the_first_host_whichever_ends_last(
     assert our_tags(run)[Tag.EXIT] == "finished"
     assert run.info.run_name == "mine"
     assert "mlflow.source.name" not in run.data.tags  # who made the run did not say
+
+
+class Between:
+    """A real store; when it was read for the first time, another client's call goes on."""
+
+    def __init__(self, store: Any, other: Callable[[], None]) -> None:
+        self._store, self._others = store, [other]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def get_run(self, run_id: str) -> Run:
+        run: Run = self._store.get_run(run_id)
+        while self._others:
+            self._others.pop()()
+        return run
+
+
+def test_figures_whose_host_is_not_told_yet_are_not_taken_for_an_earlier_session(
+    store_uri: str,
+) -> None:
+    """The other host's ``log_batch`` is half way: its metrics are stored, its tags are not."""
+    client = TrackingServiceClient(store_uri)
+    run_id = client.create_run("1").info.run_id
+    desk = Desk(Settings(region="FR"))
+    mine, others = facts(run_id=run_id), part(0.25, 10.0, job="j")
+    kwh = desk.record(mine).metrics[Metric.ENERGY_KWH]
+    for name, value in others.metrics.items():
+        client.log_metric(run_id, name, value, step=0)
+
+    def tags() -> None:
+        for name, value in tag_of("b", others).items():
+            client.set_tag(run_id, name, value)
+
+    half = SimpleNamespace(store=Between(client.store, tags), log_artifact=client.log_artifact)
+    several.conclude(half, mine, desk, None, Place("a", 2, 1, "j"))
+    run = client.get_run(run_id)
+    assert parts_on(run.data.tags).keys() == {"a", "b"}
+    assert ours(run)[Metric.ENERGY_KWH] == pytest.approx(0.25 + kwh)
+    assert json.loads(our_tags(run)[Tag.NODES]) == {"expected": 2, "missing": 0}
 
 
 def test_a_host_that_was_killed_is_recovered_into_its_own_part(

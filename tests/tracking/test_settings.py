@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mlflow_carbon import settings
 from mlflow_carbon.errors import SettingsError
+from tests.tracking.conftest import Finished
 
 
 def project(folder: Path, text: str, name: str = "pyproject.toml") -> Path:
@@ -123,3 +125,19 @@ def test_settings_in_code_are_checked_like_any_other() -> None:
 def test_variables_that_set_nothing_are_named_with_a_suggestion() -> None:
     found = settings.unknown_variables({"MLFLOW_CARBON_REGOIN": "FR", "MLFLOW_CARBON_PUE": "1.2"})
     assert found == {"MLFLOW_CARBON_REGOIN": "Did you mean 'MLFLOW_CARBON_REGION'?"}
+
+
+def test_a_misspelt_variable_is_told_in_the_log_when_the_first_run_starts_and_is_harmless(
+    program: Callable[..., Finished],
+) -> None:
+    done = program(
+        "import mlflow\nfor _ in range(2):\n    with mlflow.start_run(): pass\n",
+        MLFLOW_CARBON_REGOIN="secret",
+        MLFLOW_CARBON_SPEED="9",
+    )
+    assert done.code == 0, done.err
+    told = [line for line in done.err.splitlines() if "sets nothing" in line]
+    assert len(told) == 2
+    assert "MLFLOW_CARBON_REGOIN sets nothing. Did you mean 'MLFLOW_CARBON_REGION'?" in told[0]
+    assert "MLFLOW_CARBON_SPEED sets nothing." in told[1]
+    assert "secret" not in done.err
