@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from mlflow_carbon.audit.account import FAILED, FAILED_EXITS, MEASURED, factor_text, methods_of
 from mlflow_carbon.audit.exact import Exact, exactly
 from mlflow_carbon.audit.sums import EMISSIONS, ENERGY, LISTED_RUNS, EnergyPart
@@ -200,7 +202,8 @@ class Totals:
         found = self.tables.con.sql(f"SELECT {', '.join(columns)}{rows}")
         for batch in found.to_arrow_reader(_BATCH_ROWS):
             for name in columns:
-                sums[name] = sums.get(name, Exact()) + exactly(batch.column(name).to_numpy())
+                values = np.from_dlpack(batch.column(name))  # to_numpy() would import pandas
+                sums[name] = sums.get(name, Exact()) + exactly(values)
         return sums
 
     def _failed(self) -> str:
