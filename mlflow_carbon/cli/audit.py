@@ -37,10 +37,11 @@ _ROOM_BYTES = 32 * 1024 * 1024
 
 
 def chosen_formats(
-    context: click.Context, parameter: click.Parameter, text: str
+    context: click.Context, parameter: click.Parameter, given: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """The value of ``--format`` as names of formats, each once."""
-    wanted = tuple(dict.fromkeys(one.strip().lower() for one in text.split(",") if one.strip()))
+    """The values of ``--format``, given together or one after another, as names of formats, each once."""
+    names = (one.strip().lower() for one in ",".join(given).split(","))
+    wanted = tuple(dict.fromkeys(filter(None, names)))
     unknown = [one for one in wanted if one not in FORMATS]
     if unknown or not wanted:
         what = (
@@ -80,7 +81,7 @@ def _end_of(
 @click.option("--workspace", default="", help="The workspace to read, where the store is divided into some.")  # fmt: skip
 @click.option("--model", "models", multiple=True, help="Only this registered model; alone, with the runs behind it; repeatable.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default=Path("carbon-audit"), show_default=True, help="Folder for the report.")  # fmt: skip
-@click.option("--format", "formats", default=REPORT_FORMATS, show_default=True, callback=chosen_formats, help="Report formats with commas between: pdf, html, json, csv (with csvw), parquet, sarif, junit, oscal, markdown.")  # fmt: skip
+@click.option("--format", "formats", multiple=True, default=[REPORT_FORMATS], show_default=True, callback=chosen_formats, help="Report formats, with commas between or repeated: pdf, html, json, csv (with csvw), parquet, sarif, junit, oscal, markdown.")  # fmt: skip
 @click.option("--look", "look_file", type=click.Path(path_type=Path, dir_okay=False), help="YAML file with the report's language, logo, colour and classification.")  # fmt: skip
 @click.option("--seals", "with_seals", is_flag=True, help="Compare every run with its seal: one more read for each run.")  # fmt: skip
 @click.option("--ledger", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="What a witness saw (see `witness`); compares files too. Implies --seals.")  # fmt: skip

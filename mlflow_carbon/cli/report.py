@@ -16,7 +16,7 @@ from mlflow_carbon.errors import DataError
 @click.argument("source", metavar="REPORT")
 @click.option("--store", envvar="MLFLOW_TRACKING_URI", help="Address of the MLflow store that holds the recorded audit.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default=Path("carbon-audit"), show_default=True, help="Folder for the report.")  # fmt: skip
-@click.option("--format", "formats", default=REPORT_FORMATS, show_default=True, callback=chosen_formats, help=f"Report formats with commas between: {', '.join(FORMATS)}.")  # fmt: skip
+@click.option("--format", "formats", multiple=True, default=[REPORT_FORMATS], show_default=True, callback=chosen_formats, help=f"Report formats, with commas between or repeated: {', '.join(FORMATS)}.")  # fmt: skip
 @click.option("--look", "look_file", type=click.Path(path_type=Path, dir_okay=False), help="YAML file with the report's language, logo, colour and classification.")  # fmt: skip
 @pdf_signing
 def command(

@@ -236,6 +236,15 @@ def test_a_report_that_breaks_off_leaves_the_one_before_as_it_was(tmp_path: Path
     assert [(f.name, f.read_text()) for f in tmp_path.iterdir()] == [("report.json", "before")]
 
 
+def test_formats_may_be_given_with_commas_between_or_one_after_another(
+    sqlite_store: Seeded, policy: Path, tmp_path: Path
+) -> None:
+    audit(sqlite_store.uri, tmp_path, policy, "--format", "json,junit", "--format", "csvw")
+    names = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert {"report.json", "findings.csv-metadata.json"} <= names
+    assert any(name.endswith(".xml") for name in names)
+
+
 def test_the_formats_offered_are_those_that_can_be_written() -> None:
     assert set(cli.FORMATS) == set(FORMATS)
 
