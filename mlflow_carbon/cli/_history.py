@@ -31,12 +31,12 @@ def key_of(packs: Sequence[Pack], query: object) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def last_moment(store: str, question: str) -> datetime | None:
-    """The moment of the last audit on record that asked the same (``key_of``); ``None``: this is the first."""
+def last_moment(store: str, *questions: str) -> datetime | None:
+    """The moment of the last audit on record that asked one of these (``key_of``); ``None``: this is the first."""
     from mlflow_carbon.evidence.history import History
 
-    past = History(store).past(question)
-    return past[-1].as_of if past else None
+    history = History(store)
+    return max((one.as_of for key in questions for one in history.past(key)), default=None)
 
 
 def first_of_its_kind(on_record: bool) -> str:

@@ -220,13 +220,14 @@ def _queries(
     if rest["compare"]:
         hint = "--since last reads a part of the runs; --compare needs all of them."
         raise click.UsageError(hint)
-    question = key_of(packs, asked)
-    last = last_moment(store, question)
+    # Kept apart: what looked at a part of the runs is nothing to compare a whole audit with.
+    question, part = key_of(packs, asked), key_of(packs, f"{asked} since last")
+    last = last_moment(store, question, part)
     if last is None:
         return asked, question, None
     ended = f"attributes.end_time >= {milliseconds(last)}"
     both = f"{asked.filter} and {ended}" if asked.filter else ended
-    return replace(asked, filter=both), question, last
+    return replace(asked, filter=both), part, last
 
 
 def _until(text: object) -> datetime | None:

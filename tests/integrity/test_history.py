@@ -154,3 +154,23 @@ def test_since_last_reads_the_runs_that_ended_since_also_one_that_was_running_th
     seen = _audit(uri, tmp_path, "--experiment", "work", "--since", "last")
     assert "1 of 1 runs read." in str(seen["output"])
     assert "attributes.end_time >= " in seen["selection"]["filter"]  # type: ignore[index]
+
+
+def test_a_whole_audit_is_compared_with_the_last_whole_one_not_with_a_look_at_what_was_new(
+    uri: str, tmp_path: Path
+) -> None:
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("work")
+    assert experiment is not None
+    work = ["--experiment", "work", "--record"]
+    _audit(uri, tmp_path, *work)
+    client.set_terminated(client.create_run(experiment.experiment_id).info.run_id)
+    new = _audit(uri, tmp_path, *work, "--since", "last")
+    assert new["selection"]["runs_read"] == 1  # type: ignore[index]
+    whole = _audit(uri, tmp_path, *work, "--compare", "last")
+    change = whole["change"]
+    assert isinstance(change, dict)
+    assert change["resolved"] == 0
+    assert 0 < change["new"] < change["remaining"]  # three runs were there before, one is new
+    asked = ["--store", uri, "--experiment", "work", "--since", "last", "--out", str(tmp_path)]
+    assert "No run ended since the last audit" in CliRunner().invoke(command, asked).output
