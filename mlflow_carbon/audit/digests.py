@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 
-from mlflow_carbon.errors import OutputError
+from mlflow_carbon.audit.place import write_parquet
 from mlflow_carbon.evidence.tables import Tables
 
 NAMED_RUNS = 20
@@ -40,13 +40,12 @@ def write_digests(tables: Tables, file: Path) -> None:
         "CREATE OR REPLACE TEMP VIEW inputs_told AS SELECT rid, string_agg(told, '' ORDER BY told) AS told"
         f" FROM (SELECT rid, sha256({used}) AS told FROM used) GROUP BY rid"
     )
-    try:
-        tables.con.execute(
-            f"COPY (SELECT run_uuid AS run_id, sha256({run} || COALESCE(inputs_told.told, '')) AS sha256"
-            f" FROM run LEFT JOIN inputs_told USING (rid)) TO {_quoted(file)} (FORMAT parquet)"
-        )
-    except duckdb.IOException as error:
-        raise OutputError(f"{file}: cannot be written: {str(error).splitlines()[0]}") from None
+    write_parquet(
+        tables.con,
+        f"SELECT run_uuid AS run_id, sha256({run} || COALESCE(inputs_told.told, '')) AS sha256"
+        " FROM run LEFT JOIN inputs_told USING (rid)",
+        file,
+    )
 
 
 def _told(tables: Tables, table: str) -> str:

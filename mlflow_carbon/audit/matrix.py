@@ -13,8 +13,9 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from mlflow_carbon.audit.place import write_parquet
 from mlflow_carbon.audit.waivers import in_force
-from mlflow_carbon.errors import CarbonError, OutputError
+from mlflow_carbon.errors import CarbonError
 from mlflow_carbon.evidence.columns import Column, Kind, python_value
 from mlflow_carbon.evidence.facts import moment
 from mlflow_carbon.evidence.model import Fact, SubjectKind
@@ -256,13 +257,7 @@ def write_findings(con: duckdb.DuckDBPyConnection, cells: Sequence[Cell], file: 
             f" state, waiver FROM (UNPIVOT {table}_answer ON {', '.join(asked)} INTO NAME cell VALUE code)"
             f" AS a JOIN meaning USING (cell, code) JOIN run ON run.rid = a.rid{used}"
         )
-    try:
-        con.execute(
-            f"COPY ({' UNION ALL '.join(parts)}) TO '{str(file).replace(chr(39), chr(39) * 2)}'"
-            " (FORMAT parquet, COMPRESSION zstd)"
-        )
-    except duckdb.IOException as error:
-        raise OutputError(f"{file}: cannot be written: {str(error).splitlines()[0]}") from None
+    write_parquet(con, " UNION ALL ".join(parts), file, ", COMPRESSION zstd")
     con.execute("DROP TABLE meaning")
 
 

@@ -16,7 +16,7 @@ from typing import Protocol
 import duckdb
 
 from mlflow_carbon.audit.select import AuditRequest, Progress
-from mlflow_carbon.errors import StoreError
+from mlflow_carbon.errors import OutputError, StoreError
 from mlflow_carbon.evidence.snapshot import Snapshot
 from mlflow_carbon.evidence.sql import Source
 
@@ -113,6 +113,21 @@ def columns_engine(request: AuditRequest, source: Source) -> Iterator[duckdb.Duc
             ) from None
         finally:
             con.close()
+
+
+def write_parquet(
+    con: duckdb.DuckDBPyConnection, query: str, file: Path, options: str = ""
+) -> None:
+    """The answer of a query as a Parquet file, streamed and never held in memory.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    path = str(file).replace("'", "''")
+    try:
+        con.execute(f"COPY ({query}) TO '{path}' (FORMAT parquet{options})")
+    except duckdb.IOException as error:
+        raise OutputError(f"{file}: cannot be written: {str(error).splitlines()[0]}") from None
 
 
 @contextmanager

@@ -394,17 +394,12 @@ def test_ctrl_c_stops_the_statement_that_runs_and_is_told_as_at_any_other_moment
 
 
 def test_a_disk_that_is_full_while_memory_spills_is_told(tmp_path: Path) -> None:
-    """The system refuses longer files, as a full disk does."""
     uri = f"sqlite:///{tmp_path / 'many.db'}"
     script = Path(__file__).parents[1] / "benchmarks" / "seed_store.py"
     runpy.run_path(str(script))["seed"](uri, 2_000)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    try:
-        with pytest.raises(StoreError, match=r"6 MB of memory and the room in .* --memory.*TMPDIR"):
-            run_audit(replace(request(uri), memory_mb=6), LATER)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    refused = r"6 MB of memory and the room in .* --memory.*TMPDIR"
+    with short_files(100_000), pytest.raises(StoreError, match=refused):
+        run_audit(replace(request(uri), memory_mb=6), LATER)
 
 
 def test_every_answer_is_in_the_file_of_all_findings(sqlite_store: Seeded, tmp_path: Path) -> None:

@@ -35,6 +35,14 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     return address
 
 
+def _work(uri: str) -> tuple[MlflowClient, str]:
+    """A client, and the id of the experiment that is audited."""
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("work")
+    assert experiment is not None
+    return client, experiment.experiment_id
+
+
 def _audit(uri: str, out: Path, *more: str) -> dict[str, object]:
     arguments = ["--store", uri, "--out", str(out), "--format", "json", "--fail-on", "never", *more]
     result = CliRunner().invoke(command, arguments, catch_exceptions=False)
@@ -121,11 +129,9 @@ def test_since_last_reads_the_runs_begun_since_and_incremental_sees_the_edited_t
 ) -> None:
     kept = ["--incremental", str(tmp_path / "kept"), "--experiment", "work"]
     _audit(uri, tmp_path, *kept, "--record")
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("work")
-    assert experiment is not None
-    old = client.search_runs([experiment.experiment_id])[0].info.run_id
-    run = client.create_run(experiment.experiment_id, run_name="later")
+    client, work_id = _work(uri)
+    old = client.search_runs([work_id])[0].info.run_id
+    run = client.create_run(work_id, run_name="later")
     client.set_terminated(run.info.run_id)
     client.set_tag(old, "mlflow_carbon.method", "counter")
     since = _audit(uri, tmp_path, "--since", "last", "--experiment", "work")
@@ -140,10 +146,8 @@ def test_since_last_reads_the_runs_begun_since_and_incremental_sees_the_edited_t
 def test_since_last_reads_the_runs_that_ended_since_also_one_that_was_running_then(
     uri: str, tmp_path: Path
 ) -> None:
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("work")
-    assert experiment is not None
-    running = client.create_run(experiment.experiment_id, run_name="long").info.run_id
+    client, work_id = _work(uri)
+    running = client.create_run(work_id, run_name="long").info.run_id
     _audit(uri, tmp_path, "--experiment", "work", "--record")
     asked = ["--store", uri, "--experiment", "work", "--since", "last", "--out", str(tmp_path)]
     nothing = CliRunner().invoke(command, asked)
@@ -159,12 +163,10 @@ def test_since_last_reads_the_runs_that_ended_since_also_one_that_was_running_th
 def test_a_whole_audit_is_compared_with_the_last_whole_one_not_with_a_look_at_what_was_new(
     uri: str, tmp_path: Path
 ) -> None:
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("work")
-    assert experiment is not None
+    client, work_id = _work(uri)
     work = ["--experiment", "work", "--record"]
     _audit(uri, tmp_path, *work)
-    client.set_terminated(client.create_run(experiment.experiment_id).info.run_id)
+    client.set_terminated(client.create_run(work_id).info.run_id)
     new = _audit(uri, tmp_path, *work, "--since", "last")
     assert new["selection"]["runs_read"] == 1  # type: ignore[index]
     whole = _audit(uri, tmp_path, *work, "--compare", "last")
