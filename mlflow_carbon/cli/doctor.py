@@ -16,6 +16,9 @@ from mlflow_carbon.errors import CarbonError
 if TYPE_CHECKING:
     from mlflow_carbon.carbon.region import Region
 
+_PATIENCE_S = 5.0
+"""A driver that has not answered by then is told as one that does not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -82,18 +85,21 @@ def _shown(told: settings.Explained) -> object:
 
 def _meters(current: settings.Settings) -> Iterator[Check]:
     from mlflow_carbon.energy.discover import discover
+    from mlflow_carbon.energy.sampler import Sampler
 
     found = discover(current)
-    yield Check("hardware", "ok", found.hardware)
-    for meter in found.meters:
+    sampler = Sampler(found.meters, found.unmeasured, found.drivers)
+    sampler.open_drivers(_PATIENCE_S)
+    yield Check("hardware", "ok", found.hardware(sampler.meters))
+    for meter in sampler.meters:
         info = meter.info
         state = "ok" if info.method.value in ("counter", "sampled") else "note"
         yield Check(
             f"energy: {info.component.value}", state, f"{info.method.value}: {info.describe}"
         )
-        meter.close()
-    for missing in found.unmeasured:
+    for missing in sampler.unmeasured:
         yield Check(f"energy: {missing.component.value}", "note", f"not measured: {missing.reason}")
+    sampler.shutdown()
 
 
 def _carbon(current: settings.Settings) -> Iterator[Check]:

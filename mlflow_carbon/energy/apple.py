@@ -75,6 +75,7 @@ class AppleCounter:
             period_s=10.0,
             sensor_error=_ERROR,
             sensor_note=_NOTE,
+            contains=(component,),  # in the place of a model
             may_block=True,
         )
 

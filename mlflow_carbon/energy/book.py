@@ -45,6 +45,8 @@ class Book:
         self._period_s = max(EDGE_PERIOD_S, period_s)
         self._ledger = Ledger()
         self._tracks: dict[str, Track] = {}
+        self._began_ns: int | None = None
+        """When the tracks began."""
         self._waiting: list[tuple[MeterInfo, Reading | Gap]] = []
         self._now: dict[str, tuple[MeterInfo, Reading]] = {}
         """The last reading of each meter, and below the last one that is on the ledger."""
@@ -72,9 +74,31 @@ class Book:
         self._settle()
         if not len(self):
             self._tracks = {m.info.id: Track(m.info, now_ns) for m in self._meters}
+            self._began_ns = now_ns
             self._now, self._settled = {}, {}
         self._edge_until_ns = now_ns + int(EDGE_S * 1e9)
         self._ticked.clear()
+
+    def join(
+        self, meters: Sequence[Meter], unmeasured: Sequence[Unmeasured], now_ns: int
+    ) -> set[str]:
+        """Take over meters that were opened since, and say anew what is unmeasured.
+
+        Returns the ids of meters whose place they take: what those counted is taken back.
+        """
+        self._settle()
+        inside = {component for meter in meters for component in meter.info.contains}
+        given_up = {m.info.id for m in self._meters if m.info.component in inside}
+        for meter_id in given_up:
+            for known in (self._tracks, self._now, self._settled):
+                known.pop(meter_id, None)
+            self._ledger.forget(meter_id)
+        kept = [meter for meter in self._meters if meter.info.id not in given_up]
+        self._meters, self._unmeasured = (*kept, *meters), tuple(unmeasured)
+        if self._began_ns is not None:
+            self._tracks |= {m.info.id: Track(m.info, self._began_ns) for m in meters}
+            self._edge_until_ns = now_ns + int(EDGE_S * 1e9)
+        return given_up
 
     def open(self, run_id: str, at_ns: int, parent_id: str | None = None) -> None:
         """Begin a run, from a moment at or after which all meters were read."""

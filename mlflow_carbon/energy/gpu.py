@@ -20,6 +20,8 @@ _SETTLING_NS = 500_000_000
 _TOO_MUCH = 3.0
 """More than this many times the power limit is a counter that jumped."""
 _TRIAL_NS = 3_000_000_000
+_INSIDE = (Component.CPU, Component.DRAM)
+"""A module's sensor has both in it: a counter or a model beside it would count them twice."""
 _AGREES = (0.5, 2.0)
 """A counter that is true lies this close to the power read meanwhile, over the seconds of its trial."""
 
@@ -96,6 +98,7 @@ class GpuMeter:
             sensor_note=board.sensor_note,
             tick_s=board.tick_s,
             max_power_w=board.limit_w,
+            contains=_INSIDE if board.component is Component.MODULE else (),
             may_block=True,
         )
         self._total_j = Range(0.0, 0.0, 0.0)

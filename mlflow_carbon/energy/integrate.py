@@ -99,8 +99,7 @@ class Track:
         if reading.power_w is not None:
             self._see(reading.power_w)
         if self._tick is None or self._handed is None:
-            self._begin(reading)
-            return None
+            return self._begin(reading)
         if self.info.tick_s and reading.energy_j == self._tick.energy_j and not self._broken:
             self._polled_ns = reading.at_ns
             return None
@@ -198,12 +197,19 @@ class Track:
             energy.high * min(1.0, own.high / whole.mid),
         )
 
-    def _begin(self, reading: Reading) -> None:
+    def _begin(self, reading: Reading) -> Interval | None:
+        """The zero; where it comes late, what was used until then may be anything the device can draw."""
         tick = _tick(reading, self._beat.of_first(reading.at_ns))
         self._polled_ns, self._broken = reading.at_ns, None
         self._tick = self._handed = self._slope_from = self._first = tick
-        if not 0 <= tick.at_ns - self._at_ns <= _LEAD_NS:
-            self._at_ns = tick.at_ns
+        late_ns = tick.at_ns - self._at_ns
+        if 0 <= late_ns <= _LEAD_NS:
+            return None
+        began_ns, self._at_ns = self._at_ns, tick.at_ns
+        if late_ns < 0:
+            return None
+        energy = Range(0.0, 0.0, self._ceiling_w() * late_ns / 1e9)
+        return Interval(began_ns, tick.at_ns, energy, energy, measured=False)
 
     def _place_the_first(self, tick: _Tick) -> None:
         """The value before the first change that was seen happen is one beat older than the change."""

@@ -98,10 +98,10 @@ class RunEnergy:
     @property
     def grade(self) -> str:
         """A: counters for at least 95 % of the energy and of the time; B: counters or samples for at
-        least 80 %; C: at least half; D: modelled, or nothing.
+        least 80 %; C: at least half; D: modelled, or nothing, or a component is missing altogether.
         """
         total = self.attributed_j
-        if total is None or not total.mid:
+        if total is None or not total.mid or self._lacks_a_component():
             return "D"
         counted = sum(c.attributed_j.mid for c in self.components if c.method is Method.COUNTER)
         sensed = counted + sum(
@@ -112,6 +112,15 @@ class RunEnergy:
         if sensed >= 0.8 * total.mid and self.coverage >= 0.8:
             return "B"
         return "C" if sensed >= 0.5 * total.mid and self.coverage >= 0.5 else "D"
+
+    def _lacks_a_component(self) -> bool:
+        """Whether one is neither measured itself nor inside another's figure: its share is not known."""
+        measured = {part.component for part in self.components}
+        if Component.SYSTEM in measured:
+            return False
+        if Component.MODULE in measured:
+            measured |= {Component.CPU, Component.DRAM}
+        return any(part.component not in measured | {Component.SYSTEM} for part in self.unmeasured)
 
 
 def _total(parts: list[Range]) -> Range | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol
 
@@ -73,8 +74,8 @@ class MeterInfo(NamedTuple):
     sensor_error: float = 0.0
     """Relative error of the sensor itself; ``sensor_note`` says where the value is from."""
     sensor_note: str = ""
-    contains: tuple[str, ...] = ()
-    """Ids of meters whose energy is already inside this one."""
+    contains: tuple[Component, ...] = ()
+    """What other meters of these components tell is already inside this one."""
     owned: bool = False
     """``own_j`` is this process tree's own use (a model from its CPU time), not a share of a device's."""
     tick_s: float = 0.0
@@ -106,3 +107,25 @@ class Unmeasured(NamedTuple):
 
     component: Component
     reason: str
+
+
+class Opened(NamedTuple):
+    """The meters of a driver, and what it does not tell."""
+
+    meters: Sequence[Meter] = ()
+    unmeasured: Sequence[Unmeasured] = ()
+
+
+class Driver(NamedTuple):
+    """What may take long to open, or hang: a GPU's driver, a sensor that is asked by a program or over the network."""
+
+    name: str
+    component: Component
+    parts: tuple[str, ...]
+    """What is known to be there, by name, and is unmeasured when the driver cannot be opened."""
+    open: Callable[[], Opened]
+    """Raises ``OSError``. Imports nothing: an import beside the user's can keep both waiting for good."""
+
+    def missing(self, reason: str) -> list[Unmeasured]:
+        """Its parts, none of which can be measured for this reason."""
+        return [Unmeasured(self.component, f"{part}: {reason}") for part in self.parts]

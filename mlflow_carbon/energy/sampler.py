@@ -4,29 +4,41 @@ Meters that cannot hang (files of the kernel) are read by the caller at a run's 
 then, and by a daemon thread in between. Meters that can hang (a driver, a program) have a thread
 of their own, so that a hung call holds up neither the user's program nor the other meters. As
 waking a thread takes as much as reading a meter, one thread does a period's work: the GPU
-driver's if there is one, while another is there for the time it hangs.
+driver's if there is one, while another is there for the time it hangs. A driver is opened by the
+thread that will read its meters, so a run begins whether or not the driver is there already.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 
 from mlflow_carbon.energy import cost
 from mlflow_carbon.energy.book import Book
 from mlflow_carbon.energy.ledger import Progress, RunEnergy
-from mlflow_carbon.energy.meter import Component, Gap, Meter, Reading, Unmeasured
+from mlflow_carbon.energy.meter import (
+    Component,
+    Driver,
+    Gap,
+    Meter,
+    Opened,
+    Reading,
+    Unmeasured,
+)
+
+log = logging.getLogger(__name__)
 
 PERIOD_S = 1.0
 _UNTIL_WOKEN_S = threading.TIMEOUT_MAX
 PATIENCE_S = 0.1
-"""The end of a run waits so long at most for a meter that can hang. A driver takes 4 ms to tell an energy counter, and
+"""The start of the first run and the end of each wait so long at most for what can hang. A driver takes 4 ms to tell an energy counter, and
 20 ms where other programs ask it too (H200, driver 580)."""
 
-_DRIVERS = (Component.GPU, Component.MODULE)
+_GPUS = (Component.GPU, Component.MODULE)
 _LATE = 2.0
 """So many periods a driver may be late before the others are read without it."""
 _MOST_EXPECTED = 64
@@ -49,10 +61,15 @@ class _Bell:
 
 
 class _Group:
-    """Some meters and the thread that reads them while runs are open, in time or when told."""
+    """Some meters and the thread that reads them while runs are open, in time or when told.
 
-    def __init__(self, sampler: Sampler, meters: Sequence[Meter], name: str) -> None:
-        self.meters, self.name = meters, name
+    A group with a ``driver`` has no meters yet: its thread opens the driver first.
+    """
+
+    def __init__(
+        self, sampler: Sampler, meters: Sequence[Meter], name: str, driver: Driver | None = None
+    ) -> None:
+        self.meters, self.name, self.driver = tuple(meters), name, driver
         self._bell = _Bell()
         self._asked = False
         self.done_ns = time.monotonic_ns()
@@ -77,7 +94,19 @@ class _Group:
         """Have the thread look what there is to do."""
         self._bell.ring()
 
+    def give_up(self, meter_ids: Container[str]) -> None:
+        """Read these meters no more."""
+        with self._reading:
+            for meter in self.meters:
+                if meter.info.id in meter_ids:
+                    meter.close()
+            self.meters = tuple(m for m in self.meters if m.info.id not in meter_ids)
+
     def _run(self) -> None:
+        if self.driver is not None:
+            self._sampler.opened(self, self.driver, _opened(self.driver))
+            if not self.meters:
+                return
         while (delay_s := self._sampler.delay_s(self)) is not None:
             cost.count()
             asked, self._asked = self._asked, False
@@ -97,6 +126,16 @@ class _Group:
         self._sampler.delivered(self, started_ns, readings)
 
 
+def _opened(driver: Driver) -> Opened:
+    try:
+        return driver.open()
+    except OSError as error:
+        return Opened((), driver.missing(str(error)))
+    except Exception as error:  # noqa: BLE001 - bindings that fail in a way of their own
+        text = f"{driver.name}: {type(error).__name__}: {error}"
+        return Opened((), [Unmeasured(driver.component, text)])
+
+
 class Sampler:
     """Measures the runs of one process. Safe to call from any thread; raises nothing but ``KeyError``."""
 
@@ -104,15 +143,19 @@ class Sampler:
         self,
         meters: Sequence[Meter],
         unmeasured: Sequence[Unmeasured] = (),
+        drivers: Sequence[Driver] = (),
         *,
         period_s: float = PERIOD_S,
         after_reading: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take the meters over; nothing is read and no thread runs before a run opens.
+        """Take the meters over; nothing is read or opened and no thread runs before a run opens.
 
         ``after_reading`` is called on the sampler's thread whenever it has read all the meters.
         """
-        self._meters, self._unmeasured = tuple(meters), tuple(unmeasured)
+        self.meters, self._unmeasured = tuple(meters), tuple(unmeasured)
+        self._drivers = tuple(drivers)
+        """Those that have not been opened."""
+        self._told_of_drivers = False
         self._after_reading = after_reading
         self._period_s = period_s
         self.stopped = False
@@ -121,21 +164,43 @@ class Sampler:
     def _begin(self) -> None:
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
-        self._book = Book(self._meters, self._unmeasured, self._period_s)
+        self._book = Book(self.meters, self.unmeasured, self._period_s)
         self._cost_s: dict[str, float] = {}
         """What measuring had cost before the run began, by run, and by moment for those expected."""
         self._expected: dict[int, float] = {}
-        plain = [meter for meter in self._meters if not meter.info.may_block]
+        plain = [meter for meter in self.meters if not meter.info.may_block]
         families: dict[str, list[Meter]] = {}
-        for meter in self._meters:
+        for meter in self.meters:
             if meter.info.may_block:
                 families.setdefault(meter.info.id.partition(":")[0], []).append(meter)
         self._plain = _Group(self, plain, "mlflow-carbon")
         self._blocking = [
             _Group(self, found, f"mlflow-carbon-{name}") for name, found in families.items()
         ]
-        drivers = [g for g in self._blocking if g.meters[0].info.component in _DRIVERS]
-        self._pace = drivers[0] if drivers else self._plain
+        self._blocking += [_Group(self, (), "mlflow-carbon-driver", d) for d in self._drivers]
+        self._choose_pace()
+
+    def _choose_pace(self) -> None:
+        gpus = [g for g in self._blocking if any(m.info.component in _GPUS for m in g.meters)]
+        self._pace = gpus[0] if gpus else self._plain
+
+    @property
+    def unmeasured(self) -> tuple[Unmeasured, ...]:
+        """What no meter covers, and why: also what a driver has to tell that has not answered yet."""
+        waited_for = [
+            Unmeasured(driver.component, f"{part}: the driver has not answered yet")
+            for driver in self._drivers
+            for part in driver.parts or (driver.name,)
+        ]
+        return (*self._unmeasured, *waited_for)
+
+    def open_drivers(self, patience_s: float = PATIENCE_S) -> None:
+        """Have the drivers opened, and wait so long at most until they are."""
+        for group in self._blocking:
+            if group.driver is not None:
+                group.start()
+        with self._lock:
+            self._news.wait_for(lambda: not self._drivers, patience_s)
 
     def expect(self) -> int:
         """A run is about to begin: read every meter once, so that it can be opened from this moment on.
@@ -184,6 +249,7 @@ class Sampler:
             KeyError: no such run is open.
         """
         with self._lock:
+            self._tell_of_drivers()
             return self._with_cost(run_id, self._book.account(run_id, time.monotonic_ns()))
 
     def progress(self, run_id: str) -> Progress | None:
@@ -200,10 +266,17 @@ class Sampler:
         self._require(run_id)
         self._read_all()
         with self._lock:
+            self._tell_of_drivers()
             account = self._book.close(run_id, time.monotonic_ns())
             account = self._with_cost(run_id, account)
             del self._cost_s[run_id]
             return account
+
+    def _tell_of_drivers(self) -> None:
+        if self._drivers and not self._told_of_drivers:
+            self._told_of_drivers = True
+            reasons = "; ".join(part.reason for part in self.unmeasured[len(self._unmeasured) :])
+            log.warning("energy is not measured at the moment: %s", reasons)
 
     def _with_cost(self, run_id: str, account: RunEnergy) -> RunEnergy:
         return replace(account, measuring_cpu_s=cost.cpu_s() - self._cost_s[run_id])
@@ -216,7 +289,8 @@ class Sampler:
         self._plain.read()
         with self._lock:
             self._news.wait_for(
-                lambda: all(group.done_ns >= asked_ns for group in self._blocking), PATIENCE_S
+                lambda: all(g.done_ns >= asked_ns for g in self._blocking if g.driver is None),
+                PATIENCE_S,
             )
 
     def _require(self, run_id: str) -> None:
@@ -235,10 +309,31 @@ class Sampler:
             self._book = Book((), (), self._period_s)
         for group in (self._plain, *self._blocking):
             group.wake()
-        for meter in self._meters:
+        for meter in self.meters:
             meter.close()
 
     # What the threads call.
+
+    def opened(self, group: _Group, driver: Driver, opened: Opened) -> None:
+        """A driver has answered, in time or late: its meters are read from now on."""
+        with self._lock:
+            self._drivers = tuple(other for other in self._drivers if other is not driver)
+            self._unmeasured = (*self._unmeasured, *opened.unmeasured)
+            given_up = self._book.join(opened.meters, self.unmeasured, time.monotonic_ns())
+            kept = [meter for meter in self.meters if meter.info.id not in given_up]
+            self.meters = (*kept, *opened.meters)
+            group.meters, group.driver = tuple(opened.meters), None
+            if not opened.meters:
+                self._blocking = [other for other in self._blocking if other is not group]
+            self._choose_pace()
+            stopped = self.stopped
+            self._news.notify_all()
+        self._plain.give_up(given_up)
+        if stopped:
+            for meter in opened.meters:
+                meter.close()
+        elif len(self._book):
+            group.ask()
 
     def delay_s(self, group: _Group) -> float | None:
         """How long until the group is to be read, counted from its last reading; ``None``: never again."""

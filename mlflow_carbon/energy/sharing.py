@@ -54,6 +54,10 @@ class _Account:
     def attributed_j(self) -> float:
         return sum(part.attributed_j.mid for part in self.sums.values())
 
+    def begin_point(self) -> None:
+        """The next point of the power series is counted from what stands on the account now."""
+        self._point_j = self.attributed_j()
+
     def note_power(self, now_ns: int, *, last: bool = False) -> None:
         """Add a point to the power series if it is due; thin the series out when it grows long."""
         at_s = (now_ns - self.opened_ns) / 1e9
@@ -62,7 +66,7 @@ class _Account:
             return
         total_j = self.attributed_j()
         self.points.append(PowerPoint(at_s=at_s, power_w=(total_j - self._point_j) / since_s))
-        self._point_j = total_j
+        self.begin_point()
         if len(self.points) > _MOST_POINTS:
             self.points = _thinned(self.points)
 
@@ -138,6 +142,13 @@ class Ledger:
         """Forget the account; what it got stays with it."""
         del self._open[run_id]
 
+    def forget(self, meter_id: str) -> None:
+        """Take back what a meter counted: another one has it in it."""
+        self.unattributed_j.pop(meter_id, None)
+        for account in self._open.values():
+            account.sums.pop(meter_id, None)
+            account.begin_point()
+
     def hand_out(self, info: MeterInfo, interval: Interval) -> None:
         """Give an interval to those who were open in it."""
         self._infos[info.id] = info
@@ -170,7 +181,7 @@ class Ledger:
             share = own if gotten == 1.0 else own.scaled(gotten)
             total = account.sums.setdefault(info.id, _Sum())
             began_here = part < 1 and gotten < 1
-            edge = blur_j if began_here or not total.readings else 0.0
+            edge = blur_j if began_here or not total.covered_ns else 0.0
             total.take(_blurred(share, edge), _blurred(energy, edge), span_ns * interval.measured)
             total.readings += 1
             total.largest_gap_ns = max(total.largest_gap_ns, interval.to_ns - interval.from_ns)

@@ -7,6 +7,7 @@ any other file holds watts. Redfish: DMTF DSP0268, the resources Power, Environm
 from __future__ import annotations
 
 import base64
+import codecs
 import json
 import re
 import shlex
@@ -120,6 +121,7 @@ class RedfishPower:
                 " that belongs into the file named by MLFLOW_CARBON_WALL_REDFISH_LOGIN"
             )
         self.name = f"{parts.hostname}{parts.path}"
+        codecs.lookup("idna")  # which the first connection would import, on a thread of ours
         self._request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310 - https
         if login is not None:
             secret = base64.b64encode(login.read_bytes().strip()).decode()

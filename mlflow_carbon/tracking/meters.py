@@ -11,6 +11,7 @@ from mlflow_carbon.energy.ledger import Progress, RunEnergy
 from mlflow_carbon.settings import Settings
 
 if TYPE_CHECKING:
+    from mlflow_carbon.energy.discover import Discovery
     from mlflow_carbon.energy.sampler import Sampler
 
 
@@ -21,17 +22,23 @@ class Meters:
         """Nothing is looked for yet. ``after_reading`` is called on the sampler's thread."""
         self._settings, self._after_reading = settings, after_reading
         self._sampler: Sampler | None = None
-        self._hardware = ""
+        self._found: Discovery | None = None
         self._lock = threading.Lock()
 
     def expect(self) -> int:
         """A run is about to begin: read the meters now. Returns the moment, on ``time.monotonic_ns()``."""
         return self._made().expect()
 
-    def open(self, run_id: str, parent_id: str | None, since_ns: int | None) -> str:
-        """Begin to measure a run, from now or from when it was expected; returns the hardware in words."""
+    def open(self, run_id: str, parent_id: str | None, since_ns: int | None) -> None:
+        """Begin to measure a run, from now or from when it was expected."""
         self._made().open(run_id, parent_id, since_ns)
-        return self._hardware
+
+    @property
+    def hardware(self) -> str:
+        """What is measured, in words: it grows when a driver answers late. "" before the first run."""
+        if self._sampler is None or self._found is None:
+            return ""
+        return self._found.hardware(self._sampler.meters)
 
     def _made(self) -> Sampler:
         with self._lock:
@@ -39,14 +46,15 @@ class Meters:
                 from mlflow_carbon.energy.discover import discover
                 from mlflow_carbon.energy.sampler import Sampler
 
-                found = discover(self._settings)
-                self._hardware = found.hardware
+                self._found = found = discover(self._settings)
                 self._sampler = Sampler(
                     found.meters,
                     found.unmeasured,
+                    found.drivers,
                     period_s=self._settings.sample_period_s,
                     after_reading=self._after_reading,
                 )
+                self._sampler.open_drivers()
             return self._sampler
 
     def adopt(self, run_id: str, parent_id: str) -> None:

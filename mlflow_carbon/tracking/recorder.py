@@ -240,7 +240,8 @@ class Recorder:
         self, session: Session, parent_id: str | None, since_ns: int | None
     ) -> None:
         with harmless("read the meters") as attempt:
-            session.hardware = self._meters.open(session.run_id, parent_id, since_ns)
+            self._meters.open(session.run_id, parent_id, since_ns)
+            session.hardware = self._meters.hardware
         session.trouble(attempt.failed)
         now_s = time.monotonic()
         period_s = self._settings.publish_period_s
@@ -269,6 +270,7 @@ class Recorder:
         energy: RunEnergy | None = None
         with harmless("read the meters") as attempt:
             energy = self._meters.account(session.run_id, last=last)
+            session.hardware = self._meters.hardware
         session.trouble(attempt.failed)
         return energy
 

@@ -188,6 +188,7 @@ class Session:
             return True
         if (energy := meters.account(self.run_id, last=False)) is None:
             return False
+        self.hardware = meters.hardware
         if attached:
             energy = self.only_worked(energy, now_ns) or energy
         self.spool_facts(self.facts(energy), now_s=now_s)

@@ -27,7 +27,8 @@ class Ours:
         from mlflow_carbon.settings import load
 
         found = discover(load(), Path("/"))
-        self.sampler = Sampler(found.meters, found.unmeasured)
+        self.sampler = Sampler(found.meters, found.unmeasured, found.drivers)
+        self.sampler.open_drivers()
         self.component = job.get("component", "gpu")
 
     def start(self, name: str) -> None:

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from mlflow_carbon.energy.amd import AmdSmi
-from mlflow_carbon.energy.discover import discover
 from mlflow_carbon.energy.gpu import GpuMeter
 from mlflow_carbon.energy.ledger import ComponentEnergy
 from mlflow_carbon.energy.meter import Component, Method
-from mlflow_carbon.settings import Settings
 from tests.fakes.amd import AmdRig
+from tests.fakes.hosts import sampler_of
 from tests.fakes.simulate import Window, simulate
 
 
@@ -85,13 +84,13 @@ def test_the_gpus_that_rocm_shows_are_found_and_a_second_die_that_tells_nothing_
         device.mkdir(parents=True)
         (device / "class").write_text("0x120000\n")
         (device / "vendor").write_text("0x1002\n")
-    found = discover(Settings(), tmp_path)
+    found = sampler_of(tmp_path)
     gpus = [meter for meter in found.meters if meter.info.component is Component.GPU]
     assert len({gpu.info.id for gpu in gpus}) == 2
     (missing,) = found.unmeasured
     assert "of two dies on a board the first tells for both" in missing.reason
     monkeypatch.setenv("HIP_VISIBLE_DEVICES", "2")
-    found = discover(Settings(), tmp_path)
+    found = sampler_of(tmp_path)
     (gpu,) = (meter for meter in found.meters if meter.info.component is Component.GPU)
     assert gpu.info.id.startswith("amd:a0ff73d3")
 

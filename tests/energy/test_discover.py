@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlflow_carbon.energy.discover import Discovery, discover
+from mlflow_carbon.energy.discover import discover
 from mlflow_carbon.energy.meter import Component, Method
 from mlflow_carbon.energy.sampler import Sampler
 from mlflow_carbon.settings import Settings
+from tests.fakes.hosts import sampler_of
 from tests.fakes.powercap import Powercap
 
 
 @contextmanager
-def discovered(root: Path) -> Iterator[Discovery]:
-    found = discover(Settings(), root)
-    yield found
-    for meter in found.meters:
-        meter.close()
+def discovered(root: Path) -> Iterator[Sampler]:
+    sampler = sampler_of(root)
+    yield sampler
+    sampler.shutdown()
 
 
 def test_a_host_with_nothing_to_read_is_modelled_and_says_why(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_a_host_with_nothing_to_read_is_modelled_and_says_why(tmp_path: Path) ->
         (cpu,) = (meter for meter in found.meters if meter.info.component is Component.CPU)
         assert cpu.info.method is Method.MODELLED
         assert "no RAPL counters on this host" in cpu.info.describe
-        assert "GB memory" in found.hardware
+    assert "GB memory" in discover(Settings(), tmp_path).host
 
 
 def test_counters_replace_the_models_they_cover(tmp_path: Path) -> None:
@@ -57,14 +57,14 @@ def test_a_gpu_without_a_driver_is_named_and_not_left_out(tmp_path: Path) -> Non
     device.mkdir(parents=True)
     (device / "class").write_text("0x030000\n")
     (device / "vendor").write_text("0x1002\n")
-    (missing,) = discover(Settings(), tmp_path).unmeasured
+    with discovered(tmp_path) as found:
+        (missing,) = found.unmeasured
     assert missing.component is Component.GPU
     assert "0000:65:00.0" in missing.reason
 
 
 def test_a_run_on_this_host_has_an_energy_with_a_range() -> None:
-    found = discover(Settings())
-    sampler = Sampler(found.meters, found.unmeasured)
+    sampler = sampler_of(Path("/"))
     sampler.open("a")
     sum(range(100_000))
     total = sampler.close("a").attributed_j

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_carbon.energy.discover import discover
 from mlflow_carbon.energy.gpu import GpuMeter
 from mlflow_carbon.energy.ledger import ComponentEnergy
 from mlflow_carbon.energy.meter import Component, Gap, Method, Reading
 from mlflow_carbon.energy.nvml import Choice, Nvml, NvmlDevice, choose_gpus
-from mlflow_carbon.settings import Settings
 from mlflow_carbon.units import Range
 from tests.fakes.gpus import Gpu, Rig, nvidia_gpu
+from tests.fakes.hosts import sampler_of
 from tests.fakes.powercap import Powercap
 from tests.fakes.simulate import Window, simulate
 
@@ -222,7 +221,7 @@ def test_the_processor_inside_a_modules_sensor_is_not_counted_a_second_time(
     rig.play([module])
     tree = Powercap(tmp_path)
     tree.zone("intel-rapl:0", "package-0", lambda t: 100 * t)
-    found = discover(Settings(), tmp_path)
+    found = sampler_of(tmp_path)
     assert {meter.info.component for meter in found.meters} == {Component.MODULE}
     assert {part.component for part in found.unmeasured} == {Component.CPU, Component.DRAM}
     assert all("module" in part.reason for part in found.unmeasured)

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_carbon.energy.discover import discover
 from mlflow_carbon.energy.meter import Component, Gap, Reading
 from mlflow_carbon.energy.perf import PerfCounter, open_counters
-from mlflow_carbon.settings import Settings
+from tests.fakes.hosts import sampler_of
 
 SOFTWARE = "1\n"
 """PERF_TYPE_SOFTWARE, whose event 0 is the CPU clock (include/uapi/linux/perf_event.h)."""
@@ -79,5 +78,5 @@ def test_an_event_source_that_cannot_be_used_says_why(
 
 def test_a_host_without_permission_for_events_falls_back_to_the_next_best(tmp_path: Path) -> None:
     power_events(tmp_path, kind="4294967295\n")
-    found = discover(Settings(), tmp_path)
+    found = sampler_of(tmp_path)
     assert {meter.info.id for meter in found.meters} >= {"model:cpu", "model:dram"}

@@ -34,7 +34,8 @@ def shown(account):
     }
 
 found = discover(load(), Path(sys.argv[1]))
-sampler = Sampler(found.meters, found.unmeasured, period_s=0.1)
+sampler = Sampler(found.meters, found.unmeasured, found.drivers, period_s=0.1)
+sampler.open_drivers(60)
 """
 ONE_RUN = (
     HEAD
@@ -43,7 +44,7 @@ sampler.open("a")
 time.sleep(float(sys.argv[2]))
 began = time.monotonic()
 account = sampler.close("a")
-print(json.dumps({**shown(account), "closing": time.monotonic() - began, "hardware": found.hardware}))
+print(json.dumps({**shown(account), "closing": time.monotonic() - began, "hardware": found.hardware(sampler.meters)}))
 """
 )
 STEADY = [
@@ -111,6 +112,17 @@ def test_a_driver_that_is_not_loaded_is_named_for_each_gpu_of_the_bus(
     told = run(ONE_RUN, nvml_library, tmp_path, "fault -1 driver")
     assert "gpu" not in told
     assert told["unmeasured"] == ["NVIDIA GPU 0000:17:00.0: NVML: Driver Not Loaded"]
+
+
+def test_a_run_begins_and_ends_while_the_driver_hangs_at_its_start(
+    nvml_library: Path, tmp_path: Path
+) -> None:
+    script = ONE_RUN.replace("open_drivers(60)", "open_drivers(0.1)")
+    told = run(script, nvml_library, tmp_path, "fault -1 hang 0 99 0")
+    assert "gpu" not in told
+    assert told["unmeasured"] == ["NVIDIA: the driver has not answered yet"]
+    assert told["log"].count("the driver has not answered yet") == 1
+    assert told["cpu"][4] == pytest.approx(1.0)  # the others were measured all the time
 
 
 def test_a_lost_gpu_is_one_log_line_and_a_figure_that_says_how_far_it_reaches(

@@ -6,12 +6,13 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
 from mlflow_carbon.energy.book import Book
 from mlflow_carbon.energy.ledger import RunEnergy
-from mlflow_carbon.energy.meter import Component, Gap, Unmeasured
+from mlflow_carbon.energy.meter import Component, Driver, Gap, Meter, Opened, Unmeasured
 from mlflow_carbon.energy.sampler import Sampler
 from tests.fakes.meters import HangingMeter, ScriptedMeter, SteadyMeter
 
@@ -239,3 +240,166 @@ def test_runs_opened_and_closed_from_many_threads_conserve_energy() -> None:
     assert outer.attributed_j is not None
     assert sum(got) <= outer.attributed_j.mid + 1e-6
     assert outer.attributed_j.mid == pytest.approx(1000.0 * outer.duration_s, rel=1e-6)
+
+
+class SlowDriver:
+    """Opens when it is let."""
+
+    def __init__(self, *meters: Meter, fails: Exception | None = None) -> None:
+        self.let, self.meters, self.fails = threading.Event(), meters, fails
+        self.driver = Driver("Slow", Component.GPU, ("Slow GPU 0",), self.open)
+
+    def open(self) -> Opened:
+        self.let.wait()
+        if self.fails is not None:
+            raise self.fails
+        return Opened(self.meters)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < until_s, "it never was so"
+        time.sleep(0.01)
+
+
+def test_a_run_begins_without_a_driver_that_takes_long_and_has_its_gpu_when_it_answers() -> None:
+    gpu = SteadyMeter(1000.0, may_block=True, name="slow:0")
+    gpu.info = gpu.info._replace(max_power_w=2000.0)
+    slow = SlowDriver(gpu)
+    sampler = Sampler([SteadyMeter(50.0)], drivers=[slow.driver], period_s=0.05)
+    sampler.open_drivers(0.01)
+    sampler.open("a")
+    time.sleep(0.4)
+    before = sampler.account("a")
+    assert [part.component for part in before.components] == [Component.CPU]
+    assert [part.reason for part in before.unmeasured] == [
+        "Slow GPU 0: the driver has not answered yet"
+    ]
+    slow.let.set()
+    wait_until(lambda: gpu.readings > 2)
+    account = sampler.close("a")
+    sampler.shutdown()
+    parts = {part.component: part for part in account.components}
+    known = parts[Component.GPU]
+    assert account.unmeasured == ()
+    assert 0 < known.coverage < 1
+    assert known.largest_gap_s > 0.3
+    assert known.attributed_j.mid < 1000.0 * account.duration_s < known.attributed_j.high
+    assert known.attributed_j.high < 2500.0 * account.duration_s
+    assert parts[Component.CPU].coverage == pytest.approx(1.0)
+    assert gpu.closed
+
+
+def test_a_driver_that_answers_soon_is_waited_for_and_measures_from_the_start() -> None:
+    gpu = SteadyMeter(1000.0, may_block=True, name="slow:0")
+    soon = SlowDriver(gpu)
+    soon.let.set()
+    sampler = Sampler([], drivers=[soon.driver], period_s=0.05)
+    sampler.open_drivers(30)
+    assert sampler.meters == (gpu,)
+    sampler.open("a")
+    wait_until(lambda: gpu.readings > 2)
+    account = sampler.close("a")
+    sampler.shutdown()
+    assert account.attributed_j is not None
+    assert account.attributed_j.mid == pytest.approx(1000.0 * account.duration_s, rel=0.1)
+
+
+def test_of_two_drivers_one_that_has_nothing_or_hangs_leaves_the_other_alone() -> None:
+    gpu, hanging, empty = SteadyMeter(1000.0, may_block=True), SlowDriver(), SlowDriver()
+    good = SlowDriver(gpu)
+    good.let.set()
+    empty.let.set()
+    sampler = Sampler([], drivers=[d.driver for d in (empty, hanging, good)])
+    sampler.open_drivers(0.01)
+    wait_until(lambda: sampler.meters == (gpu,))
+    sampler.open("a")
+    sampler.tick()
+    account = sampler.close("a")
+    sampler.shutdown()
+    hanging.let.set()
+    assert [part.component for part in account.components] == [Component.GPU]
+
+
+def test_a_driver_that_never_opens_is_told_once_and_later_runs_do_not_wait_for_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    slow = SlowDriver()
+    sampler = Sampler([SteadyMeter(50.0)], drivers=[slow.driver])
+    sampler.open_drivers(0.01)
+    with caplog.at_level(logging.WARNING):
+        for name in ("a", "b", "c"):
+            sampler.open(name)
+            account = sampler.close(name)
+            assert [part.component for part in account.unmeasured] == [Component.GPU]
+            assert account.components[0].coverage == pytest.approx(1.0)
+    assert [r.getMessage() for r in caplog.records] == [
+        "energy is not measured at the moment: Slow GPU 0: the driver has not answered yet"
+    ]
+    sampler.shutdown()
+    slow.let.set()
+
+
+@pytest.mark.parametrize(
+    ("fails", "reason"),
+    [
+        (OSError("no driver"), "Slow GPU 0: no driver"),
+        (AttributeError("no such call"), "Slow: AttributeError: no such call"),
+    ],
+)
+def test_a_driver_that_fails_late_leaves_its_reason(fails: Exception, reason: str) -> None:
+    slow = SlowDriver(fails=fails)
+    sampler = Sampler([SteadyMeter(50.0)], drivers=[slow.driver])
+    sampler.open("a")
+    slow.let.set()
+    wait_until(lambda: [part.reason for part in sampler.unmeasured] == [reason])
+    account = sampler.close("a")
+    sampler.shutdown()
+    assert [part.reason for part in account.unmeasured] == [reason]
+    assert account.components[0].coverage == pytest.approx(1.0)
+
+
+def test_a_module_that_answers_late_takes_the_place_of_the_processors_meter() -> None:
+    processor = SteadyMeter(50.0)
+    module = SteadyMeter(400.0, may_block=True, name="nvml:module")
+    module.info = module.info._replace(
+        component=Component.MODULE, contains=(Component.CPU, Component.DRAM)
+    )
+    slow = SlowDriver(module)
+    sampler = Sampler([processor], drivers=[slow.driver], period_s=0.05)
+    sampler.open("a")
+    sampler.tick()
+    assert [p.component for p in sampler.account("a").components] == [Component.CPU]
+    slow.let.set()
+    wait_until(lambda: module.readings > 2 and processor.closed)
+    account = sampler.close("a")
+    sampler.shutdown()
+    assert [part.component for part in account.components] == [Component.MODULE]
+    assert all(point.power_w >= 0 for point in account.power)
+
+
+def test_a_forked_child_opens_the_driver_that_its_parent_still_waits_for() -> None:
+    gpu = SteadyMeter(1000.0, may_block=True, name="slow:0")
+    slow = SlowDriver(gpu)
+    sampler = Sampler([SteadyMeter(50.0)], drivers=[slow.driver])
+    sampler.open("parent")
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            sampler.after_fork()
+            slow.let = threading.Event()
+            slow.let.set()
+            sampler.open("child")
+            wait_until(lambda: gpu.readings > 0)
+            sampler.tick()
+            found = {part.component for part in sampler.close("child").components}
+            code = 0 if found == {Component.CPU, Component.GPU} else 2
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    sampler.close("parent")
+    sampler.shutdown()
+    slow.let.set()

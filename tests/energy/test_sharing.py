@@ -43,6 +43,23 @@ def test_one_run_gets_everything_and_the_boundary_is_the_same() -> None:
     assert account.grade == "A"
 
 
+@pytest.mark.parametrize(
+    ("component", "grade"),
+    [(Component.GPU, "D"), (Component.DRAM, "D"), (Component.SYSTEM, "A")],
+    ids=["a GPU without a driver", "memory", "no sensor at the wall"],
+)
+def test_a_component_without_any_figure_takes_the_grade(component: Component, grade: str) -> None:
+    ledger = Ledger()
+    ledger.open("a", 0)
+    ledger.hand_out(CPU, joules(0, 10, 500))
+    missing = [Unmeasured(component, "not told")]
+    assert ledger.account("a", 10 * S, missing, {}).grade == grade
+    module = CPU._replace(id="nvml:module", component=Component.MODULE)
+    ledger.hand_out(module, joules(0, 10, 500))
+    inside = component is not Component.GPU
+    assert ledger.account("a", 10 * S, missing, {}).grade == ("A" if inside else grade)
+
+
 def test_two_overlapping_runs_share_and_add_up_to_the_machine() -> None:
     ledger = Ledger()
     ledger.open("a", 0)

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_carbon.energy.discover import discover
 from mlflow_carbon.energy.meter import Component, Gap, Meter, Method, Unmeasured
 from mlflow_carbon.energy.rapl import RaplZone, find_zones
 from mlflow_carbon.energy.wall import WallSensor
 from mlflow_carbon.energy.wall_sources import CommandPower, FilePower, RedfishPower
 from mlflow_carbon.settings import Settings
+from tests.fakes.hosts import sampler_of
 from tests.fakes.powercap import Powercap
 from tests.fakes.simulate import Window, simulate
 
@@ -95,12 +95,12 @@ def test_a_file_that_nobody_writes_any_more_is_a_gap(tmp_path: Path) -> None:
 
 def test_the_setting_names_the_sensor_and_a_missing_one_is_told(tmp_path: Path) -> None:
     sensor = tmp_path / "watts"
-    found = discover(Settings(wall_power_file=sensor), tmp_path)
+    found = sampler_of(tmp_path, Settings(wall_power_file=sensor))
     assert [part.component for part in found.unmeasured] == [Component.SYSTEM]
     assert isinstance(found.unmeasured[0], Unmeasured)
     assert "watts" in found.unmeasured[0].reason
     sensor.write_text("300\n")
-    found = discover(Settings(wall_power_file=sensor), tmp_path)
+    found = sampler_of(tmp_path, Settings(wall_power_file=sensor))
     assert Component.SYSTEM in {meter.info.component for meter in found.meters}
 
 
@@ -243,7 +243,7 @@ def test_two_sensors_at_one_wall_are_refused_with_the_reason(tmp_path: Path) -> 
     both = Settings(wall_power_file=tmp_path / "watts", wall_power_command="echo 1")
     (reason,) = (
         part.reason
-        for part in discover(both, tmp_path).unmeasured
+        for part in sampler_of(tmp_path, both).unmeasured
         if part.component is Component.SYSTEM
     )
     assert "more than one sensor" in reason
