@@ -125,6 +125,19 @@ def test_a_run_begins_and_ends_while_the_driver_hangs_at_its_start(
     assert told["cpu"][4] == pytest.approx(1.0)  # the others were measured all the time
 
 
+def test_a_driver_that_takes_a_second_to_start_joins_the_run_and_the_range_holds_the_rest(
+    nvml_library: Path, tmp_path: Path
+) -> None:
+    script = ONE_RUN.replace("open_drivers(60)", "open_drivers(0.1)")
+    fault = "fault -1 hang 0 99 1"
+    told = run(script, nvml_library, tmp_path, fault, seconds=3, CUDA_VISIBLE_DEVICES="0")
+    low, mid, high, _, coverage, method, _ = told["gpu"]
+    assert (method, told["unmeasured"]) == ("counter", [])
+    assert low <= mid < 200 * told["seconds"] <= high
+    assert coverage < 0.8
+    assert "1 x NVIDIA Rig" in told["hardware"]
+
+
 def test_a_lost_gpu_is_one_log_line_and_a_figure_that_says_how_far_it_reaches(
     nvml_library: Path, tmp_path: Path
 ) -> None:

@@ -16,7 +16,8 @@
  * Processes are on the GPU from FROM_S to TO_S; their utilisation is told as by a driver 580 on an H200: the mean
  * since the time given, over the last 6 s at most, and only of those that have used the GPU since.
  * Faults: reset, stuck, lost, denied, slow (each call takes VALUE seconds), dear (the energy counter takes VALUE
- * seconds of processor time, as it does on an H200: 0.004), jump (VALUE joules more), nopower. `fault -1 driver` makes nvmlInit fail, `fault -1 hang` makes it hang. fake_nvml_time(ns) sets a clock of its own.
+ * seconds of processor time, as it does on an H200: 0.004), jump (VALUE joules more), nopower. `fault -1 driver` makes nvmlInit fail, `fault -1 hang` makes
+ * it hang for VALUE seconds (0: for an hour). fake_nvml_time(ns) sets a clock of its own.
  */
 #include <math.h>
 #include <stdint.h>
@@ -137,7 +138,8 @@ int nvmlInitWithFlags(unsigned flags) {
     if (!gpu_count && getenv("FAKE_NVML")) fake_nvml_load(getenv("FAKE_NVML"));
     for (int i = 0; i < fault_count; i++) {
         if (faults[i].gpu == -1 && !strcmp(faults[i].kind, "driver")) return NO_DRIVER;
-        if (faults[i].gpu == -1 && !strcmp(faults[i].kind, "hang")) sleep(3600);
+        if (faults[i].gpu == -1 && !strcmp(faults[i].kind, "hang"))
+            usleep((useconds_t)((faults[i].value ? faults[i].value : 3600) * 1e6));
     }
     started++;
     return OK;
