@@ -261,7 +261,8 @@ class Track:
             interval = Interval(self._at_ns, tick.at_ns, energy, own, blur_j)
         self._broken = None
         energy = _at_least(tick.energy_j, self._handed.energy_j)
-        self._moved(_Tick(tick.moment, energy, _at_least(tick.own_j, self._handed.own_j)))
+        handed = _Tick(tick.moment, energy, _at_least(tick.own_j, self._handed.own_j))
+        self._moved(tick if handed == tick else handed)  # back to the usual case
         return interval
 
     def _fresh(self, before: _Tick, tick: _Tick, field: str) -> float:
