@@ -43,11 +43,11 @@ def find_drivers(
     gpus = _pci_gpus(root)
     amd = tuple(name for name in gpus if name.startswith("AMD"))
     nvidia_gpus = tuple(name for name in gpus if name not in amd)
-    finders: list[_Finder] = [_Finder("NVIDIA", nvidia_gpus, partial(_nvidia, tree))]
+    finders: list[_Finder] = [_Finder("NVIDIA's driver", nvidia_gpus, partial(_nvidia, tree))]
     if amd:
-        finders.append(_Finder("AMD", amd, partial(_amd, tree)))
+        finders.append(_Finder("AMD's driver", amd, partial(_amd, tree)))
     if sys.platform == "darwin" and platform.machine() == "arm64":
-        finders.append(_Finder("Apple silicon", ("Apple silicon",), _apple))
+        finders.append(_Finder("IOReport", ("Apple silicon",), _apple))
     drivers: list[Driver] = []
     missing: list[Unmeasured] = []
     for name, parts, find in finders:

@@ -126,6 +126,7 @@ class Driver(NamedTuple):
     open: Callable[[], Opened]
     """Raises ``OSError``. Imports nothing: an import beside the user's can keep both waiting for good."""
 
-    def missing(self, reason: str) -> list[Unmeasured]:
-        """Its parts, none of which can be measured for this reason."""
-        return [Unmeasured(self.component, f"{part}: {reason}") for part in self.parts]
+    def missing(self, reason: str, *, always: bool = False) -> list[Unmeasured]:
+        """Its parts, none of which can be measured for this reason; ``always``: or the reason alone."""
+        found = [Unmeasured(self.component, f"{part}: {reason}") for part in self.parts]
+        return found or [Unmeasured(self.component, reason)] * always

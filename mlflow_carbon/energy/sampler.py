@@ -188,9 +188,9 @@ class Sampler:
     def unmeasured(self) -> tuple[Unmeasured, ...]:
         """What no meter covers, and why: also what a driver has to tell that has not answered yet."""
         waited_for = [
-            Unmeasured(driver.component, f"{part}: the driver has not answered yet")
+            missing
             for driver in self._drivers
-            for part in driver.parts or (driver.name,)
+            for missing in driver.missing(f"{driver.name} has not answered yet", always=True)
         ]
         return (*self._unmeasured, *waited_for)
 

@@ -25,6 +25,7 @@ from mlflow_carbon.tracking import several
 from mlflow_carbon.tracking.delivery import conclude, deliver, our_metrics, read_base
 from mlflow_carbon.tracking.desk import MS_PER_S, Desk
 from mlflow_carbon.tracking.facts import Base, Exit, Facts, Json, Origin
+from mlflow_carbon.tracking.nodes import parts_on
 from mlflow_carbon.tracking.ranks import Place
 from mlflow_carbon.tracking.record import ADDED_UP, Record
 from mlflow_carbon.tracking.spool import Spool, in_progress, orphans
@@ -149,6 +150,8 @@ def end_left_running(folders: Iterable[Path], client: Any) -> Iterator[Recovered
         run_id = run.info.run_id
         if any(in_progress(place, run_id, besides=place) for place in places):
             continue  # taken up again here, and not published yet
+        if _a_host_goes_on(run):
+            continue
         seconds = run.data.metrics.get(Metric.DURATION_S, 0.0)
         client.set_terminated(run_id, "KILLED", run.info.start_time + int(seconds * MS_PER_S))
         yield Recovered("", run_id, Outcome.ENDED)
@@ -182,6 +185,11 @@ def _is_worked_on(run: Any) -> bool:
     age_s = datetime.now(timezone.utc).timestamp() - latest_ms / MS_PER_S
     measuring = run.data.tags.get(Tag.STATUS) == "measuring"
     return bool(run.info.status == "RUNNING" and measuring and age_s < LIVE_S)
+
+
+def _a_host_goes_on(run: Any) -> bool:
+    """Of a run on several hosts: whether one has published figures and not said yet how it ended."""
+    return any(part.status == "measuring" for part in parts_on(run.data.tags).values())
 
 
 def _is_on(client: Any, run_id: str, sealed: Json) -> bool:
@@ -248,7 +256,8 @@ def _first(client: Any, facts: Facts, desk: Desk, spool: Spool, gone_on: Base | 
 
 def _end(client: Any, facts: Facts) -> None:
     """End the run as its process did or, if that died, as killed; at the moment that was."""
-    if client.store.get_run(facts.run_id).info.status == "RUNNING":
+    run = client.store.get_run(facts.run_id)
+    if run.info.status == "RUNNING" and not _a_host_goes_on(run):
         ended_ms = int(datetime.fromisoformat(facts.ended_at).timestamp() * MS_PER_S)
         client.set_terminated(facts.run_id, _STATUS.get(facts.exit, "KILLED"), ended_ms)
 

@@ -120,8 +120,8 @@ def test_a_run_begins_and_ends_while_the_driver_hangs_at_its_start(
     script = ONE_RUN.replace("open_drivers(60)", "open_drivers(0.1)")
     told = run(script, nvml_library, tmp_path, "fault -1 hang 0 99 0")
     assert "gpu" not in told
-    assert told["unmeasured"] == ["NVIDIA: the driver has not answered yet"]
-    assert told["log"].count("the driver has not answered yet") == 1
+    assert told["unmeasured"] == ["NVIDIA's driver has not answered yet"]
+    assert told["log"].count("driver has not answered yet") == 1
     assert told["cpu"][4] == pytest.approx(1.0)  # the others were measured all the time
 
 

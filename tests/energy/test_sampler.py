@@ -273,9 +273,7 @@ def test_a_run_begins_without_a_driver_that_takes_long_and_has_its_gpu_when_it_a
     time.sleep(0.4)
     before = sampler.account("a")
     assert [part.component for part in before.components] == [Component.CPU]
-    assert [part.reason for part in before.unmeasured] == [
-        "Slow GPU 0: the driver has not answered yet"
-    ]
+    assert [part.reason for part in before.unmeasured] == ["Slow GPU 0: Slow has not answered yet"]
     slow.let.set()
     wait_until(lambda: gpu.readings > 2)
     account = sampler.close("a")
@@ -335,7 +333,7 @@ def test_a_driver_that_never_opens_is_told_once_and_later_runs_do_not_wait_for_i
             assert [part.component for part in account.unmeasured] == [Component.GPU]
             assert account.components[0].coverage == pytest.approx(1.0)
     assert [r.getMessage() for r in caplog.records] == [
-        "energy is not measured at the moment: Slow GPU 0: the driver has not answered yet"
+        "energy is not measured at the moment: Slow GPU 0: Slow has not answered yet"
     ]
     sampler.shutdown()
     slow.let.set()

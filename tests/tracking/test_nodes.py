@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -301,3 +302,36 @@ def test_a_host_that_was_killed_is_recovered_into_its_own_part(
     assert ours(run)[Metric.ENERGY_KWH] > ours(before)[Metric.ENERGY_KWH]
     assert our_tags(run)[Tag.STATUS] == "truncated"
     assert json.loads(our_tags(run)[Tag.NODES]) == {"expected": 2, "missing": 0}
+
+
+def test_a_dead_host_does_not_end_the_run_that_another_one_still_works_on(
+    program: Callable[..., Finished], store_uri: str
+) -> None:
+    client = MlflowClient(store_uri)
+    run_id = client.create_run(client.get_experiment_by_name("tests").experiment_id).info.run_id
+    host = {"MLFLOW_RUN_ID": run_id, "GROUP_WORLD_SIZE": "2"}
+    killed = program(
+        """
+        import mlflow, os, signal, time
+        mlflow.log_metric("loss", 0.1)
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        **host,
+        GROUP_RANK="1",
+        MLFLOW_CARBON_NODE="b",
+    )
+    assert killed.code == -9
+    alive = part(0.1, 30.0)
+    for status, ended in (("measuring", "RUNNING"), ("measured", "KILLED")):
+        for name, value in tag_of("a", replace(alive, status=status)).items():
+            client.set_tag(run_id, name, value)
+        done = program(
+            "import sys\nfrom mlflow_carbon.cli.main import main\n"
+            "sys.argv = ['mlflow-carbon', 'recover', '--end-runs']\nmain()",
+            MLFLOW_TRACKING_URI=store_uri,
+        )
+        assert done.code == 0, done.err
+        run = client.get_run(run_id)
+        assert set(parts_on(run.data.tags)) == {"a", "b"}
+        assert (our_tags(run)[Tag.STATUS], run.info.status) == ("truncated", ended)
