@@ -16,8 +16,16 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from mlflow_carbon.energy import nvml as nvidia
 from mlflow_carbon.energy.attribution import Attributed, FixedShare, GpuShare
 from mlflow_carbon.energy.gpu import GpuMeter
+from mlflow_carbon.energy.gpu_model import GpuModel, named_gpu
 from mlflow_carbon.energy.meter import Component, Driver, Meter, Opened, Unmeasured
-from mlflow_carbon.energy.nvml import SLICES, Choice, Nvml, NvmlDevice, choose_gpus
+from mlflow_carbon.energy.nvml import (
+    SLICES,
+    Choice,
+    Nvml,
+    NvmlDevice,
+    choose_gpus,
+    visible_uuids,
+)
 from mlflow_carbon.energy.proc import Tree
 from mlflow_carbon.energy.wall import Source, WallSensor, wall_source
 from mlflow_carbon.settings import Settings, visible_amd_gpus, visible_gpus
@@ -28,7 +36,7 @@ if TYPE_CHECKING:
 
 _GPU_CLASSES = ("0x0300", "0x0302", "0x0380", "0x1200")
 """PCI classes of graphics and accelerator devices."""
-_VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD"}
+_VENDORS = {"NVIDIA": "0x10de", "AMD": "0x1002"}
 
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC
 """PROC_PID_INIT_INO of include/linux/proc_ns.h."""
@@ -40,10 +48,8 @@ def find_drivers(
     settings: Settings, root: Path, tree: Tree
 ) -> tuple[list[Driver], list[Unmeasured]]:
     """The drivers of this host, none of them opened, and the parts that have none."""
-    gpus = _pci_gpus(root)
-    amd = tuple(name for name in gpus if name.startswith("AMD"))
-    nvidia_gpus = tuple(name for name in gpus if name not in amd)
-    finders: list[_Finder] = [_Finder("NVIDIA's driver", nvidia_gpus, partial(_nvidia, tree))]
+    amd, ours = (_pci_gpus(root, vendor) for vendor in ("AMD", "NVIDIA"))
+    finders: list[_Finder] = [_Finder("NVIDIA's driver", ours, partial(_nvidia, root, ours, tree))]
     if amd:
         finders.append(_Finder("AMD's driver", amd, partial(_amd, tree)))
     if sys.platform == "darwin" and platform.machine() == "arm64":
@@ -71,18 +77,18 @@ class _Finder(NamedTuple):
     """Imports what is needed; what it returns opens the driver. Either raises ``OSError``."""
 
 
-def _pci_gpus(root: Path) -> list[str]:
+def _pci_gpus(root: Path, vendor: str) -> tuple[str, ...]:
     """``NVIDIA GPU 0000:65:00.0`` and the like: devices that are there whether or not a driver is."""
     found = []
     for device in sorted((root / "sys/bus/pci/devices").glob("*")):
         try:
             kind = (device / "class").read_text().strip()[:6]
-            vendor = _VENDORS.get((device / "vendor").read_text().strip())
+            made_by = (device / "vendor").read_text().strip()
         except OSError:
             continue
-        if vendor and kind in _GPU_CLASSES:
+        if made_by == _VENDORS[vendor] and kind in _GPU_CLASSES:
             found.append(f"{vendor} GPU {device.name}")
-    return found
+    return tuple(found)
 
 
 def opened_or_why(meter: Callable[[], _T]) -> _T | str:
@@ -93,9 +99,40 @@ def opened_or_why(meter: Callable[[], _T]) -> _T | str:
         return str(error)
 
 
-def _nvidia(tree: Tree) -> Callable[[], Opened]:
-    nvidia.load_api()
-    return lambda: _nvidia_gpus(Nvml(), tree)
+def _nvidia(root: Path, gpus: tuple[str, ...], tree: Tree) -> Callable[[], Opened]:
+    try:
+        nvidia.load_api()
+    except OSError as error:
+        if not gpus:
+            raise
+        why = str(error)
+        return lambda: _modelled(root, gpus, tree, why)
+
+    def start() -> Opened:
+        try:
+            nvml = Nvml()
+        except OSError as error:
+            return _modelled(root, gpus, tree, str(error))
+        return _nvidia_gpus(nvml, tree)
+
+    return start
+
+
+def _modelled(root: Path, gpus: tuple[str, ...], tree: Tree, why: str) -> Opened:
+    """GPUs by their rated power, as the library that would tell of them is not there or refuses."""
+    known = {gpu: named_gpu(root, gpu.rpartition(" ")[2]) for gpu in gpus}
+    shown = visible_uuids([one.uuid for one in known.values() if one], visible_gpus())
+    meters: list[Meter] = []
+    missing = []
+    for gpu, one in known.items():
+        if one is not None and one.uuid not in shown:
+            continue
+        model = why if one is None else opened_or_why(partial(GpuModel, one, tree, why))
+        if isinstance(model, str):
+            missing.append(Unmeasured(Component.GPU, f"{one.name if one else gpu}: {model}"))
+        else:
+            meters.append(model)
+    return Opened(meters, missing)
 
 
 def _nvidia_gpus(nvml: Nvml, tree: Tree) -> Opened:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import os
+from itertools import takewhile
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -232,13 +233,27 @@ def _choice(nvml: Nvml, uuids: list[str], entry: str) -> Choice | None:
     if entry.startswith("MIG-"):
         mig = nvml.try_ask("nvmlDeviceGetHandleByUUID", entry)
         return None if mig is None else _of_mig(nvml, mig)
+    uuid = _named(uuids, entry)
+    if uuid is None:
+        return None
+    return Choice(uuid, reserved=True, slices=_first_slices(nvml, uuid))
+
+
+def _named(uuids: list[str], entry: str) -> str | None:
+    """The one GPU that an entry means: its number, its UUID or the start of it."""
     if entry.isdigit():
         found = uuids[int(entry) : int(entry) + 1]
     else:
         found = [uuid for uuid in uuids if entry and uuid.lower().startswith(entry.lower())]
-    if len(found) != 1:
-        return None
-    return Choice(found[0], reserved=True, slices=_first_slices(nvml, found[0]))
+    return found[0] if len(found) == 1 else None
+
+
+def visible_uuids(uuids: list[str], visible: str | None) -> list[str]:
+    """Those that CUDA shows, where the library cannot be asked; all of them where it takes the library to know."""
+    if visible is None or "MIG-" in visible:
+        return uuids
+    named = (_named(uuids, entry.strip()) for entry in visible.split(","))
+    return [uuid for uuid in takewhile(bool, named) if uuid]
 
 
 def _of_mig(nvml: Nvml, mig: Any) -> Choice | None:

@@ -114,6 +114,25 @@ def test_a_driver_that_is_not_loaded_is_named_for_each_gpu_of_the_bus(
     assert told["unmeasured"] == ["NVIDIA GPU 0000:17:00.0: NVML: Driver Not Loaded"]
 
 
+def test_a_gpu_whose_library_refuses_is_modelled_where_the_kernel_driver_names_it(
+    nvml_library: Path, tmp_path: Path
+) -> None:
+    address = "0000:17:00.0"
+    device = tmp_path / "sys/bus/pci/devices" / address
+    device.mkdir(parents=True)
+    (device / "class").write_text("0x030200\n")
+    (device / "vendor").write_text("0x10de\n")
+    named = tmp_path / "proc/driver/nvidia/gpus" / address
+    named.mkdir(parents=True)
+    (named / "information").write_text("Model: \t Tesla T4\nGPU UUID: GPU-1\nDevice Minor: 9999\n")
+    told = run(ONE_RUN, nvml_library, tmp_path, "fault -1 driver")
+    low, mid, _, boundary, _, method, meters = told["gpu"]
+    assert (low, mid, method) == (0, 0, "modelled")  # no process of ours has it open
+    assert 0 < boundary < 70 * told["seconds"]
+    assert "Driver Not Loaded" in meters[0]
+    assert told["hardware"].endswith("1 x Tesla T4")
+
+
 def test_a_run_begins_and_ends_while_the_driver_hangs_at_its_start(
     nvml_library: Path, tmp_path: Path
 ) -> None:
