@@ -6,9 +6,11 @@ costs 80 MB and a second.
 
 from __future__ import annotations
 
+import signal
 import struct
+import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
@@ -204,7 +206,8 @@ def registered(con: duckdb.DuckDBPyConnection, batches: pa.RecordBatchReader) ->
 
     con.register("batches", batches)
     try:
-        yield "batches"
+        with _ctrl_c_kept(con.interrupt):
+            yield "batches"
     except (
         duckdb.ConversionException,
         duckdb.FatalException,
@@ -234,15 +237,38 @@ def _run(connection: adbc.AdbcConnection, command: str) -> None:
 def _begun(statement: adbc.AdbcStatement) -> adbc.ArrowArrayStreamHandle:
     """The answer's stream. Ctrl-C ends the waiting for it: the driver itself does not listen."""
     stream: adbc.ArrowArrayStreamHandle
-    with ThreadPoolExecutor(1) as aside:
-        answer = aside.submit(statement.execute_query)
-        try:
-            stream, _ = answer.result()
-        except KeyboardInterrupt:
-            with suppress(adbc.Error):  # not every driver can
-                statement.cancel()
-            raise
+
+    def stop() -> None:
+        with suppress(adbc.Error):  # not every driver can
+            statement.cancel()
+
+    # The driver dies with the whole process where a statement is closed while a thread is in it.
+    with _ctrl_c_kept(stop), ThreadPoolExecutor(1) as aside:
+        stream, _ = aside.submit(statement.execute_query).result()
     return stream
+
+
+@contextmanager
+def _ctrl_c_kept(stop: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C breaks in at the end of the block and nowhere inside; ``stop`` ends what the block waits for."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed = False
+
+    def keep(*_: object) -> None:
+        nonlocal pressed
+        pressed = True
+        stop()
+
+    signal.signal(signal.SIGINT, keep)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pressed:
+            raise KeyboardInterrupt
 
 
 def _bind(statement: adbc.AdbcStatement, values: Sequence[object]) -> None:

@@ -49,6 +49,43 @@ def request(uri: str) -> AuditRequest:
     return AuditRequest(store=uri, packs=PACKS, engine="columns")
 
 
+PRESSED = """
+import os, signal, sys, threading, time
+from mlflow_carbon.evidence.sql import Database
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+database = Database(sys.argv[1])
+for turn in range(300):
+    begun = threading.Event()
+
+    def press():
+        begun.wait()
+        time.sleep(turn * 3e-6)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    presser = threading.Thread(target=press, name="presser")
+    presser.start()
+    try:
+        begun.set()
+        with database.batches("SELECT count(*) FROM latest_metrics") as batches:
+            batches.read_all()
+        time.sleep(60)
+    except KeyboardInterrupt:
+        left = [t.name for t in threading.enumerate() if t.name not in ("MainThread", "presser")]
+        assert not left, f"turn {turn}: the driver is still at work in {left}"
+    else:
+        raise SystemExit(f"turn {turn}: Ctrl-C was lost")
+    presser.join()
+"""
+
+
+def test_ctrl_c_at_whatever_moment_never_leaves_the_driver_at_work(sqlite_copy: Path) -> None:
+    """A statement that is closed while a thread of the driver works on it ends the process without a word."""
+    words = [sys.executable, "-c", PRESSED, f"sqlite:///{sqlite_copy}"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_interrupted_audit_leaves_nothing_behind(sqlite_copy: Path, tmp_path: Path) -> None:
     """A real Ctrl-C, while the audit waits for a database that another program has locked."""
     out, scratch = tmp_path / "out", tmp_path / "scratch"
