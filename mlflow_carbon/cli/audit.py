@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os.path
 import shlex
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, time, timezone
 from pathlib import Path
@@ -110,6 +111,7 @@ def command(
     """Check runs, datasets and models against policies and write the report."""
     # Not cut to the second: a run that began in this second is there.
     moment = as_of or datetime.now(timezone.utc)
+    click.get_current_context().with_resource(no_empty_folder_left(out))
     ensure_room(out, _ROOM_BYTES)
     if rest["on_record"] and "json" not in formats:
         formats = (*formats, "json")  # what the next audit compares with
@@ -127,7 +129,6 @@ def command(
     look = load_look(given) if isinstance(given := rest["look_file"], Path) else Look()
     packs = tuple(load_pack(policy) for policy in policies)
     query, question, last = _queries(rest, store, packs)
-    findings_file = rest["findings_file"]
     request = AuditRequest(
         store=store,
         packs=packs,
@@ -140,7 +141,7 @@ def command(
         jobs=int(str(rest["jobs"])),
         deadline_s=float(str(rest["deadline"])),
         later_runs=as_of is None,
-        findings_file=findings_file if isinstance(findings_file, Path) else None,
+        findings_file=file if isinstance(file := rest["findings_file"], Path) else None,
         attestations=attestations(_paths(rest["attested"])),
         seals=seal_check(store, ledger) if rest["with_seals"] or ledger else None,
     )
@@ -185,7 +186,8 @@ def _audited(
     if isinstance(kept, Path):
         from mlflow_carbon.cli._kept import incremental_audit
 
-        return incremental_audit(request, as_of, kept, progress)
+        with no_empty_folder_left(kept):
+            return incremental_audit(request, as_of, kept, progress)
     from mlflow_carbon.audit.run import run_audit
 
     return run_audit(request, as_of, progress), ""
@@ -249,6 +251,18 @@ def _texts(values: object) -> tuple[str, ...]:
 
 def _paths(values: object) -> tuple[Path, ...]:
     return tuple(map(Path, values)) if isinstance(values, tuple) else ()
+
+
+@contextmanager
+def no_empty_folder_left(folder: Path) -> Iterator[None]:
+    """Remove the folder, and those around it, that were made meanwhile and hold nothing at the end."""
+    missing = [one for one in (folder, *folder.parents) if not os.path.lexists(one)]
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # the first that holds something
+            for one in missing:
+                one.rmdir()
 
 
 def ensure_room(folder: Path, room_bytes: int) -> None:

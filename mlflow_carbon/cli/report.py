@@ -32,7 +32,7 @@ def command(
     REPORT is a report.json, the folder it is in, or runs:/RUN_ID of an audit on record (with --store).
     Nothing of the audited store is read, so the answers are those of then.
     """
-    from mlflow_carbon.cli.audit import whole_or_nothing
+    from mlflow_carbon.cli.audit import no_empty_folder_left, whole_or_nothing
     from mlflow_carbon.report.look import Look, load_look
     from mlflow_carbon.report.pango import pango_problem
     from mlflow_carbon.report.read import read_audit
@@ -42,9 +42,10 @@ def command(
     content = _content(source, store)
     audit = read_audit(content, source)
     look = load_look(look_file) if look_file else Look()
-    make_folder(out)
-    with whole_or_nothing(out) as partial:
-        written = write_reports(audit, partial, formats, look=look, sign_pdf=sign_pdf)
+    with no_empty_folder_left(out):
+        make_folder(out)
+        with whole_or_nothing(out) as partial:
+            written = write_reports(audit, partial, formats, look=look, sign_pdf=sign_pdf)
     click.echo(f"Read: {source}, audit of {audit.as_of:%Y-%m-%d %H:%M} UTC, SHA-256 {hashlib.sha256(content).hexdigest()}")  # fmt: skip
     for path in written.values():
         click.echo(f"Written: {out / path.name}")

@@ -1,6 +1,6 @@
 """Findings as JUnit XML, for CI systems: a suite for each rule, a case for each subject.
 
-Every suite has the selection as its properties: the format has no other place for it.
+The first suite has the selection as its properties: only suites and cases can have any.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ def render(audit: Audit) -> bytes:
     for finding in audit.findings:
         by_rule.setdefault((finding.pack_id, finding.rule_id), []).append(finding)
     moment = audit.as_of.strftime("%Y-%m-%dT%H:%M:%S")
-    chosen = selection_words(audit.selection)
     totals = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
     for summary in audit.rules:
         found = by_rule.get((summary.pack_id, summary.rule.id), [])
@@ -43,9 +42,10 @@ def render(audit: Audit) -> bytes:
             time="0",
         )
         suite.attrib.update({key: str(value) for key, value in counts.items()})
-        properties = ET.SubElement(suite, "properties")
-        for name, value in chosen.items():
-            ET.SubElement(properties, "property", name=f"selection.{name}", value=value)
+        if suite is root[0]:
+            properties = ET.SubElement(suite, "properties")
+            for name, value in selection_words(audit.selection).items():
+                ET.SubElement(properties, "property", name=f"selection.{name}", value=value)
         totals = {key: totals[key] + counts[key] for key in totals}
         for finding in found:
             _case(suite, finding)

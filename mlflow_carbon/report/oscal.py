@@ -15,8 +15,9 @@ from typing import Any
 
 from mlflow_carbon.audit.finding import Finding
 from mlflow_carbon.audit.summary import Audit, RuleSummary
-from mlflow_carbon.policy.model import State
+from mlflow_carbon.policy.model import Relation, State
 from mlflow_carbon.report.json import selection_words
+from mlflow_carbon.report.parts.coverage import Covered
 from mlflow_carbon.report.shown import place, shown, visible
 
 OSCAL_VERSION = "1.2.1"
@@ -146,17 +147,32 @@ def _result(audit: Audit, seed: str, moment: str) -> dict[str, Any]:
 
 
 def _selections(rules: Iterable[RuleSummary]) -> list[dict[str, Any]]:
-    cited: dict[str, dict[str, None]] = {}
+    """Of each framework the controls with rules; those that are attested only stand apart."""
+    cited: dict[tuple[str, str], list[tuple[RuleSummary, Relation]]] = {}
     for summary in rules:
         for ref in summary.rule.controls:
-            cited.setdefault(ref.framework, {})[_token(ref.control)] = None
+            cited.setdefault((ref.framework, ref.control), []).append((summary, ref.relation))
+    apart: dict[tuple[str, bool], dict[str, None]] = {}
+    for (framework, control), bearing in cited.items():
+        attested = Covered(control, "", "", tuple(bearing)).outcome == "attested"
+        apart.setdefault((framework, attested), {})[_token(control)] = None
     return [
-        {
-            "description": f"Controls of {framework} that the rules bear on; all others were not assessed.",
-            "include-controls": [{"control-id": control} for control in controls],
-        }
-        for framework, controls in cited.items()
+        _selection(framework, attested, controls)
+        for (framework, attested), controls in apart.items()
     ] or [{"description": "The rules name no control."}]
+
+
+def _selection(framework: str, attested: bool, controls: Iterable[str]) -> dict[str, Any]:
+    included = [{"control-id": control} for control in controls]
+    if not attested:
+        told = "that the rules bear on; those in no selection were not assessed."
+        return {"description": f"Controls of {framework} {told}", "include-controls": included}
+    told = "attested only: what passed rests on named persons' statements alone."
+    return {
+        "description": f"Controls of {framework} {told}",
+        "props": [{"name": "outcome", "ns": _NAMESPACE, "value": "attested"}],
+        "include-controls": included,
+    }
 
 
 def _token(text: str) -> str:

@@ -180,7 +180,7 @@ def test_a_password_is_in_no_output(tmp_path: Path, policy: Path) -> None:
 def test_a_store_that_is_not_there_leaves_no_report(tmp_path: Path, policy: Path) -> None:
     result = audit(f"sqlite:///{tmp_path}/none.db", tmp_path / "out", policy)
     assert isinstance(refusal(result), StoreError)
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_experiment_without_runs_leaves_no_report(
@@ -188,7 +188,34 @@ def test_an_experiment_without_runs_leaves_no_report(
 ) -> None:
     result = audit(sqlite_store.uri, tmp_path / "out", policy, "--experiment", "Default")
     assert refusal(result).exit_code == 4
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("--store", "sqlite:///none.db"),
+        ("--experiment", "nowhere"),
+        ("--experiment", "Default", "--incremental", "kept"),
+        ("--filter", "metrics auc"),
+        ("--policy", "nosuch.yaml"),
+        ("--engine", "spark"),
+    ],
+)
+def test_a_refused_audit_leaves_no_folder_that_it_made(
+    asked: tuple[str, ...],
+    sqlite_store: Seeded,
+    tmp_path: Path,
+    policy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    refusal(audit(sqlite_store.uri, Path("new/out"), policy, *asked))
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "new").mkdir()
+    refusal(audit(sqlite_store.uri, Path("new/out"), policy, *asked))
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "new"])
 
 
 def test_an_unknown_policy_is_a_usage_error(sqlite_store: Seeded, tmp_path: Path) -> None:

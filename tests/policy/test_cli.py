@@ -163,3 +163,19 @@ def test_the_crosswalk_shows_also_the_controls_without_any_rule(tmp_path: Path) 
     listed = json.loads(run("coverage", "--json", cwd=tmp_path).stdout)
     assert len(listed["nist-ai-rmf@1.0"]) == 72
     assert "ENE-001 (supports)" in listed["eu-ai-act@2024-1689"]["AnnexXI-1.2(e)"]
+
+
+def test_the_crosswalk_tells_controls_that_are_attested_only_apart(tmp_path: Path) -> None:
+    asked = "attest: {statement: reviewed, asks: I reviewed it., max_age_days: 90}"
+    text = policy_text(asked, scope="model_version").replace("MEASURE-2.12", "GOVERN-2.2")
+    (tmp_path / "asked.yaml").write_text(text)
+    (tmp_path / "read.yaml").write_text(policy_text(BUDGET).replace("ENE-900", "ENE-901"))
+    shown = run("coverage", "asked.yaml", "read.yaml", cwd=tmp_path).stdout
+    assert "rules bear on 2 of 72 controls, 1 of them attested only." in shown
+    assert "GOVERN-2.2    A    ENE-900 (supports, attested); attested only\n" in shown
+    assert "MEASURE-2.12  M    ENE-901 (supports)\n" in shown
+    (tmp_path / "read.yaml").write_text(text.replace(asked, BUDGET).replace("model_version", "run"))
+    shown = run("coverage", "asked.yaml", "read.yaml", cwd=tmp_path).stdout
+    assert "GOVERN-2.2    A    ENE-900 (supports, attested), ENE-900 (supports)\n" in shown
+    listed = json.loads(run("coverage", "asked.yaml", "--json", cwd=tmp_path).stdout)
+    assert listed["nist-ai-rmf@1.0"]["GOVERN-2.2"] == ["A", "ENE-900 (supports, attested)"]

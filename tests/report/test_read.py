@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from mlflow_carbon.audit.summary import Audit
 from mlflow_carbon.cli.main import cli
-from mlflow_carbon.errors import DataError
+from mlflow_carbon.errors import DataError, SettingsError
 from mlflow_carbon.report.read import read_audit
 from mlflow_carbon.report.write import write_reports
 
@@ -44,6 +44,17 @@ def test_a_report_is_written_again_in_another_language(
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert '<html lang="de">' in page
     assert "Vertraulich" in page
+
+
+def test_a_report_that_is_refused_leaves_no_folder_that_it_made(
+    written: dict[str, Path], tmp_path: Path
+) -> None:
+    look = tmp_path / "look.yaml"
+    look.write_text("language: tlh\n")
+    arguments = ["report", str(written["json"]), "--look", str(look), "--out"]
+    done = CliRunner().invoke(cli, [*arguments, str(tmp_path / "new" / "out")])
+    assert isinstance(done.exception, SettingsError), done.output
+    assert list(tmp_path.iterdir()) == [look]
 
 
 def _with(key: str, value: Any) -> Callable[[dict[str, Any]], None]:

@@ -15,10 +15,14 @@ from hypothesis import strategies as st
 from mlflow_carbon import resources
 from mlflow_carbon.audit.baseline import OPEN
 from mlflow_carbon.audit.summary import Audit
+from mlflow_carbon.carbon import tables
+from mlflow_carbon.carbon.intensity import factor_for
+from mlflow_carbon.carbon.providers import ElectricityMaps, WattTime
+from mlflow_carbon.carbon.region import parse_region
 from mlflow_carbon.evidence.model import SubjectKind
 from mlflow_carbon.policy.model import ControlRef, Relation, State
 from mlflow_carbon.report import texts
-from mlflow_carbon.report.blocks import RuleGroup, Table
+from mlflow_carbon.report.blocks import Facts, RuleGroup, Table
 from mlflow_carbon.report.context import ORDER, fair_shares
 from mlflow_carbon.report.document import build
 from mlflow_carbon.report.shown import shown, visible
@@ -214,6 +218,39 @@ def test_a_control_with_answers_from_records_says_how_many_are_statements(audit:
     )
     result = "".join(piece if isinstance(piece, str) else piece.text for piece in table.rows[0][3])
     assert result == "Evidence supports, 2 of 2 answers passed, 1 of them by a person's statement"
+
+
+@pytest.mark.parametrize(("recorded", "told"), [
+    ("Ember 2026, 2025, lifecycle, annual average, location-based", "Ember 2026, 2025, Lebenszyklus, Jahresmittel, ortsbezogen"),
+    ("own direct line 1.5, 2025, direct, hourly marginal, location-based (direct, by us)", "own direct line 1.5, 2025, direkt, marginal im Stundenmittel, ortsbezogen (direct, by us)"),
+    ("2023, direct, annual average, location-based (CO2 only, not CO2e)", "2023, direkt, Jahresmittel, ortsbezogen (nur CO2, nicht CO2e)"),
+    ("mixed: lifecycle, annual average, location-based; direct, hourly marginal, location-based (CO2 only)",
+     "gemischt: Lebenszyklus, Jahresmittel, ortsbezogen; direkt, marginal im Stundenmittel, ortsbezogen (nur CO2)"),
+    ("written by hand", "written by hand"),
+])  # fmt: skip
+def test_what_a_factor_means_is_told_in_the_language_of_the_report_and_its_source_as_recorded(
+    audit: Audit, recorded: str, told: str
+) -> None:
+    one = replace(audit, energy=replace(audit.energy, factors=(f"41.4 g/kWh, {recorded}",)))
+
+    def shown(language: str) -> str:
+        words = texts.load(language)
+        part = next(part for part in build(one, words).parts if part.id == "energy")
+        facts = next(block for block in part.blocks if isinstance(block, Facts))
+        return "".join(map(str, dict(facts.rows)[words("energy.factors")]))
+
+    assert shown("en") == f"41.4 g/kWh, {recorded}"
+    assert shown("de") == f"41,4 g/kWh, {told}"
+
+
+def test_every_note_on_a_shipped_factor_can_be_translated() -> None:
+    places = [row["code"] for row in tables.rows("grid_country")]
+    places += [row["code"] for row in tables.rows("grid_subnational")]
+    places += [f"{row['provider']}/{row['region']}" for row in tables.rows("cloud_regions")]
+    notes = {factor_for(parse_region(place)).note for place in dict.fromkeys(places)} - {""}
+    notes |= {service("key").about.note for service in (ElectricityMaps, WattTime)}
+    assert len(notes) == 6
+    assert {note for note in notes if f"factor.{note}" not in texts.load("en").entries} == set()
 
 
 def test_an_audit_of_very_many_runs_says_what_it_counted_but_did_not_list(audit: Audit) -> None:

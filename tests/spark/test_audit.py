@@ -92,8 +92,7 @@ def test_a_bucket_that_was_changed_ends_the_audit_without_a_report(
     done = audit(str(folder), out, "spark", "--all-findings", str(tmp_path / "all"))
     assert done.returncode == 4, done.stderr
     assert f"{file.name}: was changed after the snapshot was made" in done.stderr
-    assert list(out.iterdir()) == []
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["out", "taken"]
+    assert [one.name for one in tmp_path.iterdir()] == ["taken"]
 
 
 def test_without_java_it_is_told_what_to_do(snapshots: Path, tmp_path: Path) -> None:
@@ -102,7 +101,7 @@ def test_without_java_it_is_told_what_to_do(snapshots: Path, tmp_path: Path) -> 
     assert done.returncode == 4, done.stderr
     assert "It needs Java 17 or 21" in done.stderr
     assert "Traceback" not in done.stderr
-    assert list(out.iterdir()) == []
+    assert not out.exists()
 
 
 def _dies(_place: object, _given: object) -> None:

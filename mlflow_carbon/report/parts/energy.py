@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 from mlflow_carbon.audit.summary import RunEnergyRow
@@ -28,6 +29,11 @@ from mlflow_carbon.units import energy_unit, show_duration
 DRAWN = 10
 LISTED = 20
 SCATTERED = 40
+_BASIS = re.compile(
+    r"(?:(mixed): )?(lifecycle|direct), ((?:annual|hourly) (?:average|marginal)), (location-based)"
+    r"(?: \(([^()]*)\))?"
+)
+"""As ``carbon.intensity`` puts a basis on record; in brackets what else a reader must know."""
 
 
 def energy(c: Context) -> tuple[Block, ...]:
@@ -71,10 +77,27 @@ def _totals(c: Context) -> Facts:
         (t("energy.unmeasured"), line(t("energy.unmeasured_value", account.runs_unmeasured, all=c.among(SubjectKind.RUN, c.audit.selection.runs_read)))),
         (t("energy.failed"), line(t("energy.failed_value", value=c.energy(account.failed_runs_j)))),
         (t("energy.measuring"), line(_measuring(c))),
-        (t("energy.factors"), line(c.listed(account.factors))),
+        (t("energy.factors"), line(c.listed(_factor(c, told) for told in account.factors))),
         *_boundary(c),
     ]  # fmt: skip
     return Facts(tuple(rows))
+
+
+def _factor(c: Context, recorded: str) -> str:
+    """A factor with our own words in the report's language; its source and a note of the user's stay as recorded."""
+
+    def word(english: str) -> str:
+        return str(c.t.entries.get(f"factor.{english}", english))
+
+    def basis(found: re.Match[str]) -> str:
+        mixed, *words, note = found.groups()
+        told = ", ".join(map(word, words))
+        if mixed:
+            told = f"{word(mixed)}: {told}"
+        return f"{told} ({word(note)})" if note else told
+
+    value, unit, origin = recorded.partition(" g/kWh")
+    return c.local(value) + unit + _BASIS.sub(basis, origin)
 
 
 def _measuring(c: Context) -> str:
