@@ -6,9 +6,10 @@ against a rig in simulated time.
 
 from __future__ import annotations
 
-import logging
 import random
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mlflow_carbon.energy.integrate import Track
 from mlflow_carbon.energy.ledger import Progress, RunEnergy
@@ -17,8 +18,6 @@ from mlflow_carbon.energy.sharing import Ledger
 
 _jitter = random.Random()  # noqa: S311 (no secret)
 """Our own: drawing from the shared one would change what a seeded training script draws."""
-
-log = logging.getLogger(__name__)
 
 SLOWEST_S = 10.0
 """However much a reading takes, the meters are read this often: a process that is killed loses no more."""
@@ -60,6 +59,8 @@ class Book:
         self._ticked: dict[str, int] = {}
         """Meters whose counter changed between two polls of the present edge, and polls since."""
         self._told: set[str] = set()
+        self.troubles: deque[str] = deque()
+        """Why meters cannot be read, once each, to be logged by who holds no lock."""
 
     def __contains__(self, run_id: str) -> bool:
         """Whether the run is open."""
@@ -111,7 +112,7 @@ class Book:
         self._ledger.adopt(run_id, parent_id)
 
     def take(self, meter: Meter, reading: Reading | Gap) -> None:
-        """Take a reading, or note the gap; one log line for each meter in trouble."""
+        """Take a reading, or note the gap; one word of trouble for each meter."""
         info = meter.info
         if info.id not in self._tracks:
             return
@@ -139,7 +140,7 @@ class Book:
             if isinstance(reading, Gap):
                 if info.id not in self._told:
                     self._told.add(info.id)
-                    log.warning("energy is not measured at the moment: %s", reading.reason)
+                    self.troubles.append(reading.reason)
                 track.gap(reading)
             elif (interval := track.add(reading)) is not None:
                 self._ledger.hand_out(track.info, interval)
@@ -156,6 +157,7 @@ class Book:
         if self._waiting:
             self._settle()
         account = self._ledger.account(run_id, now_ns, self._unmeasured, self._troubles(now_ns))
+        account = self._with_late_ones(run_id, account)
         self._told_of[run_id] = (self._settlements, account)
         return account
 
@@ -201,9 +203,24 @@ class Book:
         account = self._ledger.account(
             run_id, now_ns, self._unmeasured, self._troubles(now_ns), last=True
         )
+        account = self._with_late_ones(run_id, account)
         self._ledger.close(run_id)
         self._told_of.pop(run_id, None)
         return account
+
+    def _with_late_ones(self, run_id: str, account: RunEnergy) -> RunEnergy:
+        """Say of which meters nothing is known of the run's beginning, not even a bound."""
+        opened_ns = self._ledger.opened_ns(run_id)
+        late = [
+            Unmeasured(
+                track.info.component,
+                f"{track.info.describe}: first read {(track.unknown_until_ns - opened_ns) / 1e9:.1f} s"
+                " after the run began; how much it can draw is not known",
+            )
+            for track in self._tracks.values()
+            if track.unknown_until_ns > opened_ns
+        ]
+        return replace(account, unmeasured=(*account.unmeasured, *late)) if late else account
 
     def pace_s(self, now_ns: int) -> float:
         """Between two readings now: one second, or up to five for an old run where reading is costly."""

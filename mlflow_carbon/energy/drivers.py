@@ -49,7 +49,8 @@ def find_drivers(
 ) -> tuple[list[Driver], list[Unmeasured]]:
     """The drivers of this host, none of them opened, and the parts that have none."""
     amd, ours = (_pci_gpus(root, vendor) for vendor in ("AMD", "NVIDIA"))
-    finders: list[_Finder] = [_Finder("NVIDIA's driver", ours, partial(_nvidia, root, ours, tree))]
+    host = _Host(root, tree, visible_gpus())
+    finders: list[_Finder] = [_Finder("NVIDIA's driver", ours, partial(_nvidia, host, ours))]
     if amd:
         finders.append(_Finder("AMD's driver", amd, partial(_amd, tree)))
     if sys.platform == "darwin" and platform.machine() == "arm64":
@@ -68,6 +69,13 @@ def find_drivers(
     elif source is not None:
         drivers.append(_wall(source, settings))
     return drivers, missing
+
+
+class _Host(NamedTuple):
+    root: Path
+    tree: Tree
+    visible: str | None
+    """CUDA_VISIBLE_DEVICES as it is when the first run begins."""
 
 
 class _Finder(NamedTuple):
@@ -99,35 +107,35 @@ def opened_or_why(meter: Callable[[], _T]) -> _T | str:
         return str(error)
 
 
-def _nvidia(root: Path, gpus: tuple[str, ...], tree: Tree) -> Callable[[], Opened]:
+def _nvidia(host: _Host, gpus: tuple[str, ...]) -> Callable[[], Opened]:
     try:
         nvidia.load_api()
     except OSError as error:
         if not gpus:
             raise
         why = str(error)
-        return lambda: _modelled(root, gpus, tree, why)
+        return lambda: _modelled(host, gpus, why)
 
     def start() -> Opened:
         try:
             nvml = Nvml()
         except OSError as error:
-            return _modelled(root, gpus, tree, str(error))
-        return _nvidia_gpus(nvml, tree)
+            return _modelled(host, gpus, str(error))
+        return _nvidia_gpus(host, nvml)
 
     return start
 
 
-def _modelled(root: Path, gpus: tuple[str, ...], tree: Tree, why: str) -> Opened:
+def _modelled(host: _Host, gpus: tuple[str, ...], why: str) -> Opened:
     """GPUs by their rated power, as the library that would tell of them is not there or refuses."""
-    known = {gpu: named_gpu(root, gpu.rpartition(" ")[2]) for gpu in gpus}
-    shown = visible_uuids([one.uuid for one in known.values() if one], visible_gpus())
+    known = {gpu: named_gpu(host.root, gpu.rpartition(" ")[2]) for gpu in gpus}
+    shown = visible_uuids([one.uuid for one in known.values() if one], host.visible)
     meters: list[Meter] = []
     missing = []
     for gpu, one in known.items():
         if one is not None and one.uuid not in shown:
             continue
-        model = why if one is None else opened_or_why(partial(GpuModel, one, tree, why))
+        model = why if one is None else opened_or_why(partial(GpuModel, one, host.tree, why))
         if isinstance(model, str):
             missing.append(Unmeasured(Component.GPU, f"{one.name if one else gpu}: {model}"))
         else:
@@ -135,16 +143,19 @@ def _modelled(root: Path, gpus: tuple[str, ...], tree: Tree, why: str) -> Opened
     return Opened(meters, missing)
 
 
-def _nvidia_gpus(nvml: Nvml, tree: Tree) -> Opened:
+def _nvidia_gpus(host: _Host, nvml: Nvml) -> Opened:
+    choices = opened_or_why(partial(choose_gpus, nvml, host.visible))
+    if isinstance(choices, str):
+        return Opened((), [Unmeasured(Component.GPU, f"NVIDIA: {choices}")])
     gpus: list[Meter] = []
     unmeasured = []
-    for choice in choose_gpus(nvml, visible_gpus()):
+    for choice in choices:
         device = opened_or_why(partial(NvmlDevice, nvml, choice.uuid))
         gpu = device if isinstance(device, str) else opened_or_why(partial(GpuMeter, device))
         if isinstance(gpu, str) or isinstance(device, str):
             unmeasured.append(Unmeasured(Component.GPU, f"NVIDIA {choice.uuid}: {gpu}"))
         else:
-            gpus.append(_ours(gpu, device, choice, tree))
+            gpus.append(_ours(gpu, device, choice, host.tree))
     inside = {component for gpu in gpus for component in gpu.info.contains}
     unmeasured += [Unmeasured(part, "contained in the figure of the module") for part in inside]
     return Opened(gpus, unmeasured)
@@ -176,11 +187,11 @@ def _amd(tree: Tree) -> Callable[[], Opened]:
     from mlflow_carbon.energy.amd import AmdSmi, load_api
 
     load_api()
-    return lambda: _amd_gpus(AmdSmi().devices(), tree)
-
-
-def _amd_gpus(devices: Sequence[AmdDevice], tree: Tree) -> Opened:
     visible = visible_amd_gpus()
+    return lambda: _amd_gpus(AmdSmi().devices(), visible, tree)
+
+
+def _amd_gpus(devices: Sequence[AmdDevice], visible: str | None, tree: Tree) -> Opened:
     if visible is not None:
         numbers = [int(part) for part in visible.split(",") if part.strip().isdigit()]
         devices = [devices[n] for n in numbers if n < len(devices)]

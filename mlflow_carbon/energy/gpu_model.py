@@ -31,9 +31,12 @@ class NamedGpu(NamedTuple):
     """What the kernel driver tells of a GPU."""
 
     name: str
+    address: str
+    """On the PCI bus."""
     uuid: str
+    """The address where the driver has not learnt it yet."""
     device: str
-    """Its file: ``/dev/nvidia0``."""
+    """Its file: ``/dev/nvidia0``; "" if not told."""
     rated_w: float | None
     """By the table of data sheets."""
 
@@ -47,10 +50,12 @@ def named_gpu(root: Path, address: str) -> NamedGpu | None:
     facts = {key.strip(): value.strip() for key, _, value in map(_parted, text.splitlines())}
     if not facts.get("Model"):
         return None
+    uuid, minor = facts.get("GPU UUID", "?"), facts.get("Device Minor", "")
     return NamedGpu(
         name=facts["Model"],
-        uuid=facts.get("GPU UUID", ""),
-        device=f"/dev/nvidia{facts.get('Device Minor', '')}",
+        address=address,
+        uuid=address if "?" in uuid else uuid,
+        device=f"/dev/nvidia{minor}" if minor else "",
         rated_w=_rated_w(facts["Model"]),
     )
 
@@ -76,6 +81,8 @@ def _plain(name: str) -> str:
 
 def is_open(device: str, pids: Iterable[int], proc: Path = PROC) -> bool | None:
     """Whether one of the processes has the file open; ``None`` where that cannot be seen of all of them."""
+    if not device:
+        return None
     unseen = False
     for pid in pids:
         files = f"{proc}/{pid}/fd"
@@ -120,14 +127,15 @@ class GpuModel:
         self._gpu, self._tree, self._proc, self._clock = gpu, tree, proc, clock
         self._watts = Range(0.0, gpu.rated_w / 2, gpu.rated_w)
         self.info = MeterInfo(
-            id=f"model:gpu:{gpu.uuid or gpu.device}",
+            id=f"model-gpu:{gpu.address}",
             component=Component.GPU,
             method=Method.MODELLED,
-            describe=f"{gpu.name} (half of its rated {gpu.rated_w:g} W while {gpu.device} is open; {why})",
+            describe=f"{gpu.name} (half of its rated {gpu.rated_w:g} W while {gpu.device or 'it'} is open; {why})",
             period_s=10.0,
             sensor_note=_NOTE,
             owned=True,
             max_power_w=gpu.rated_w,
+            may_block=True,  # it looks through all open files
         )
         self._last: tuple[int, bool | None] | None = None
         self._asked_ns = 0

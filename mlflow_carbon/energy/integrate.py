@@ -79,6 +79,8 @@ class Track:
         self._least_w: float | None = None
         self._peak_w = 0.0
         self._broken: str | None = None
+        self.unknown_until_ns = 0
+        """Nothing is known of the time before this, as the first reading came late."""
         self.trouble: str | None = None
         """Why the meter cannot be read at the moment."""
 
@@ -198,18 +200,21 @@ class Track:
         )
 
     def _begin(self, reading: Reading) -> Interval | None:
-        """The zero; where it comes late, what was used until then may be anything the device can draw."""
+        """The zero; where it comes late, what was used until then is anything the device can draw."""
         tick = _tick(reading, self._beat.of_first(reading.at_ns))
         self._polled_ns, self._broken = reading.at_ns, None
         self._tick = self._handed = self._slope_from = self._first = tick
-        late_ns = tick.at_ns - self._at_ns
-        if 0 <= late_ns <= _LEAD_NS:
+        late_ns = reading.at_ns - self._at_ns
+        if late_ns <= _LEAD_NS:
+            if tick.at_ns < self._at_ns:
+                self._at_ns = tick.at_ns
             return None
-        began_ns, self._at_ns = self._at_ns, tick.at_ns
-        if late_ns < 0:
+        began_ns, self._at_ns = self._at_ns, reading.at_ns
+        if self.info.max_power_w is None:
+            self.unknown_until_ns = reading.at_ns
             return None
-        energy = Range(0.0, 0.0, self._ceiling_w() * late_ns / 1e9)
-        return Interval(began_ns, tick.at_ns, energy, energy, measured=False)
+        energy = Range(0.0, 0.0, self.info.max_power_w * late_ns / 1e9)
+        return Interval(began_ns, reading.at_ns, energy, energy, measured=False)
 
     def _place_the_first(self, tick: _Tick) -> None:
         """The value before the first change that was seen happen is one beat older than the change."""

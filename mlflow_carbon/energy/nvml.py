@@ -250,9 +250,13 @@ def _named(uuids: list[str], entry: str) -> str | None:
 
 def visible_uuids(uuids: list[str], visible: str | None) -> list[str]:
     """Those that CUDA shows, where the library cannot be asked; all of them where it takes the library to know."""
-    if visible is None or "MIG-" in visible:
+    if visible is None:
         return uuids
-    named = (_named(uuids, entry.strip()) for entry in visible.split(","))
+    entries = [entry.strip() for entry in visible.split(",")]
+    unknown = not all(uuid.startswith("GPU-") for uuid in uuids)
+    if "MIG-" in visible or (unknown and any(e.upper().startswith("GPU-") for e in entries)):
+        return uuids
+    named = (_named(uuids, entry) for entry in entries)
     return [uuid for uuid in takewhile(bool, named) if uuid]
 
 

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
 
 from mlflow_carbon.energy import cost
@@ -75,14 +75,15 @@ class _Group:
         self.done_ns = time.monotonic_ns()
         """Every reading asked for before this moment has been delivered."""
         self._sampler = sampler
-        self._reading = threading.Lock()
+        self._reading, self._starting = threading.Lock(), threading.Lock()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Have the thread run, and look at once what there is to do."""
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
-            self._thread.start()
+        with self._starting:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+                self._thread.start()
         self._bell.ring()
 
     def ask(self) -> None:
@@ -136,6 +137,14 @@ def _opened(driver: Driver) -> Opened:
         return Opened((), [Unmeasured(driver.component, text)])
 
 
+def _waited_for(drivers: Iterable[Driver]) -> list[Unmeasured]:
+    return [
+        missing
+        for driver in drivers
+        for missing in driver.missing(f"{driver.name} has not answered yet", always=True)
+    ]
+
+
 class Sampler:
     """Measures the runs of one process. Safe to call from any thread; raises nothing but ``KeyError``."""
 
@@ -187,12 +196,7 @@ class Sampler:
     @property
     def unmeasured(self) -> tuple[Unmeasured, ...]:
         """What no meter covers, and why: also what a driver has to tell that has not answered yet."""
-        waited_for = [
-            missing
-            for driver in self._drivers
-            for missing in driver.missing(f"{driver.name} has not answered yet", always=True)
-        ]
-        return (*self._unmeasured, *waited_for)
+        return (*self._unmeasured, *_waited_for(self._drivers))
 
     def open_drivers(self, patience_s: float = PATIENCE_S) -> None:
         """Have the drivers opened, and wait so long at most until they are."""
@@ -249,8 +253,11 @@ class Sampler:
             KeyError: no such run is open.
         """
         with self._lock:
-            self._tell_of_drivers()
-            return self._with_cost(run_id, self._book.account(run_id, time.monotonic_ns()))
+            account = self._book.account(run_id, time.monotonic_ns())
+            account = self._with_cost(run_id, account)
+            self._note_drivers()
+        self._warn()
+        return account
 
     def progress(self, run_id: str) -> Progress | None:
         """What the run used since its last account, cheaply; ``None`` where another account is needed."""
@@ -266,17 +273,24 @@ class Sampler:
         self._require(run_id)
         self._read_all()
         with self._lock:
-            self._tell_of_drivers()
             account = self._book.close(run_id, time.monotonic_ns())
             account = self._with_cost(run_id, account)
             del self._cost_s[run_id]
-            return account
+            self._note_drivers()
+        self._warn()
+        return account
 
-    def _tell_of_drivers(self) -> None:
+    def _note_drivers(self) -> None:
         if self._drivers and not self._told_of_drivers:
             self._told_of_drivers = True
-            reasons = "; ".join(part.reason for part in self.unmeasured[len(self._unmeasured) :])
-            log.warning("energy is not measured at the moment: %s", reasons)
+            self._book.troubles.append("; ".join(p.reason for p in _waited_for(self._drivers)))
+
+    def _warn(self) -> None:
+        """Log what is new. With no lock held: a program's own handler may wait for others, or begin a run."""
+        while self._book.troubles:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                trouble = self._book.troubles.popleft()
+                log.warning("energy is not measured at the moment: %s", trouble)
 
     def _with_cost(self, run_id: str, account: RunEnergy) -> RunEnergy:
         return replace(account, measuring_cpu_s=cost.cpu_s() - self._cost_s[run_id])
@@ -317,11 +331,14 @@ class Sampler:
     def opened(self, group: _Group, driver: Driver, opened: Opened) -> None:
         """A driver has answered, in time or late: its meters are read from now on."""
         with self._lock:
-            self._drivers = tuple(other for other in self._drivers if other is not driver)
-            self._unmeasured = (*self._unmeasured, *opened.unmeasured)
-            given_up = self._book.join(opened.meters, self.unmeasured, time.monotonic_ns())
+            drivers = tuple(other for other in self._drivers if other is not driver)
+            unmeasured = (*self._unmeasured, *opened.unmeasured)
+            told = (*unmeasured, *_waited_for(drivers))
+            given_up = self._book.join(opened.meters, told, time.monotonic_ns())
             kept = [meter for meter in self.meters if meter.info.id not in given_up]
-            self.meters = (*kept, *opened.meters)
+            meters = (*kept, *opened.meters)
+            # In one go: a child that is forked in between opens the driver itself.
+            self._drivers, self._unmeasured, self.meters = drivers, unmeasured, meters
             group.meters, group.driver = tuple(opened.meters), None
             if not opened.meters:
                 self._blocking = [other for other in self._blocking if other is not group]
@@ -383,3 +400,4 @@ class Sampler:
             group.done_ns = started_ns
             if group is not self._plain:
                 self._news.notify_all()
+        self._warn()

@@ -146,8 +146,9 @@ class Ledger:
         """Take back what a meter counted: another one has it in it."""
         self.unattributed_j.pop(meter_id, None)
         for account in self._open.values():
-            account.sums.pop(meter_id, None)
-            account.begin_point()
+            if account.sums.pop(meter_id, None) is not None:
+                account.points.clear()  # which have it in them
+                account.begin_point()
 
     def hand_out(self, info: MeterInfo, interval: Interval) -> None:
         """Give an interval to those who were open in it."""

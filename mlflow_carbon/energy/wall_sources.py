@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import codecs
+import http.client
 import json
 import re
 import shlex
@@ -144,7 +145,7 @@ class RedfishPower:
         except urllib.error.HTTPError as error:
             error.close()
             raise OSError(f"{self.name}: HTTP {error.code} {error.reason}") from error
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError, http.client.HTTPException) as error:
             raise OSError(f"{self.name}: {error}") from error
 
 

@@ -36,9 +36,8 @@ class Meters:
     @property
     def hardware(self) -> str:
         """What is measured, in words: it grows when a driver answers late. "" before the first run."""
-        if self._sampler is None or self._found is None:
-            return ""
-        return self._found.hardware(self._sampler.meters)
+        found, sampler = self._found, self._sampler
+        return "" if found is None or sampler is None else found.hardware(sampler.meters)
 
     def _made(self) -> Sampler:
         with self._lock:

@@ -115,8 +115,9 @@ def complete(
         return Outcome.DROPPED
     client, ended = connect(facts), _ended(facts, spool)
     if facts.place is not None:
+        another = _a_host_goes_on(client.store.get_run(facts.run_id), facts.place.node)
         _part(client, facts, desk, spool, facts.place)
-        if end_runs:
+        if end_runs and not another:
             _end(client, ended)
         return Outcome.DELIVERED
     sealed = sealed_from_lines(spool.lines())
@@ -181,15 +182,21 @@ def _went_on(client: Any, facts: Facts, sealed: Json | None) -> Base | None:
 
 def _is_worked_on(run: Any) -> bool:
     """Whether another process has published figures just now, on whatever host."""
-    latest_ms = max((m.timestamp for m in our_metrics(run)), default=0)
-    age_s = datetime.now(timezone.utc).timestamp() - latest_ms / MS_PER_S
     measuring = run.data.tags.get(Tag.STATUS) == "measuring"
-    return bool(run.info.status == "RUNNING" and measuring and age_s < LIVE_S)
+    return bool(run.info.status == "RUNNING" and measuring and _silent_s(run) < LIVE_S)
 
 
-def _a_host_goes_on(run: Any) -> bool:
-    """Of a run on several hosts: whether one has published figures and not said yet how it ended."""
-    return any(part.status == "measuring" for part in parts_on(run.data.tags).values())
+def _silent_s(run: Any) -> float:
+    """Seconds since anybody published figures of ours."""
+    latest_ms = max((metric.timestamp for metric in our_metrics(run)), default=0)
+    return float(datetime.now(timezone.utc).timestamp() - latest_ms / MS_PER_S)
+
+
+def _a_host_goes_on(run: Any, besides: str = "") -> bool:
+    """Of a run on several hosts: whether another one has not said yet how it ended, and the run was heard of just now."""
+    parts = parts_on(run.data.tags)
+    others = any(part.status == "measuring" for name, part in parts.items() if name != besides)
+    return others and _silent_s(run) < LIVE_S
 
 
 def _is_on(client: Any, run_id: str, sealed: Json) -> bool:
@@ -256,8 +263,7 @@ def _first(client: Any, facts: Facts, desk: Desk, spool: Spool, gone_on: Base | 
 
 def _end(client: Any, facts: Facts) -> None:
     """End the run as its process did or, if that died, as killed; at the moment that was."""
-    run = client.store.get_run(facts.run_id)
-    if run.info.status == "RUNNING" and not _a_host_goes_on(run):
+    if client.store.get_run(facts.run_id).info.status == "RUNNING":
         ended_ms = int(datetime.fromisoformat(facts.ended_at).timestamp() * MS_PER_S)
         client.set_terminated(facts.run_id, _STATUS.get(facts.exit, "KILLED"), ended_ms)
 

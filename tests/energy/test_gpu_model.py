@@ -35,9 +35,25 @@ def test_the_kernel_driver_names_the_gpu_and_the_table_its_rated_power(tmp_path:
     assert named_gpu(tmp_path, ADDRESS) is None
     gpu = told(tmp_path)
     assert gpu is not None
-    assert gpu == (
-        "NVIDIA H100 PCIe", "GPU-6b1c2d3e-0000-1111-2222-333344445555", "/dev/nvidia3", 350.0,
+    assert gpu == NamedGpu(
+        "NVIDIA H100 PCIe", ADDRESS, "GPU-6b1c2d3e-0000-1111-2222-333344445555", "/dev/nvidia3", 350.0
     )  # fmt: skip
+
+
+def test_gpus_that_the_driver_has_not_started_yet_are_told_apart_by_their_address(
+    tmp_path: Path,
+) -> None:
+    placeholder = INFORMATION.replace(
+        "GPU-6b1c2d3e-0000-1111-2222-333344445555", "GPU-????????-????-????-????-????????????"
+    )
+    gpu = told(tmp_path, placeholder.replace("Device Minor: \t 3\n", ""))
+    assert gpu is not None
+    assert (gpu.uuid, gpu.device) == (ADDRESS, "")
+    meter = GpuModel(gpu, ProcessTree(), "no library")
+    assert meter.info.id == f"model-gpu:{ADDRESS}"
+    assert is_open(gpu.device, [os.getpid()]) is None  # its file is not known
+    assert visible_uuids([ADDRESS, "GPU-b2"], "GPU-b2") == [ADDRESS, "GPU-b2"]
+    assert visible_uuids([ADDRESS, "GPU-b2"], "0") == [ADDRESS]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +81,7 @@ def test_a_file_that_names_nothing_is_no_gpu(tmp_path: Path, text: str) -> None:
 
 
 def test_a_gpu_of_unknown_power_stays_unmeasured_with_both_reasons() -> None:
-    gpu = NamedGpu("NVIDIA Unheard Of", "GPU-1", "/dev/nvidia0", None)
+    gpu = NamedGpu("NVIDIA Unheard Of", ADDRESS, "GPU-1", "/dev/nvidia0", None)
     with pytest.raises(OSError, match="no library; its rated power is not known"):
         GpuModel(gpu, ProcessTree(), "no library")
 
@@ -76,7 +92,7 @@ def test_a_run_that_opens_the_device_may_have_used_anything_up_to_its_rated_powe
     device = tmp_path / "nvidia0"
     device.touch()
     moments = iter(range(0, 10**12, 10**10))
-    gpu = NamedGpu("NVIDIA H100 PCIe", "GPU-1", str(device), 350.0)
+    gpu = NamedGpu("NVIDIA H100 PCIe", ADDRESS, "GPU-1", str(device), 350.0)
     meter = GpuModel(gpu, ProcessTree(), "no library", clock=lambda: next(moments))
     assert meter.info.method is Method.MODELLED
     assert "rated 350 W" in meter.info.describe

@@ -133,6 +133,14 @@ def test_a_gpu_whose_library_refuses_is_modelled_where_the_kernel_driver_names_i
     assert told["hardware"].endswith("1 x Tesla T4")
 
 
+def test_a_driver_that_does_not_list_its_gpus_is_unmeasured_though_the_bus_shows_none(
+    nvml_library: Path, tmp_path: Path
+) -> None:
+    told = run(ONE_RUN, nvml_library, tmp_path, "fault -1 count")
+    assert "gpu" not in told
+    assert told["unmeasured"] == ["NVIDIA: nvmlDeviceGetCount: Unknown Error"]
+
+
 def test_a_run_begins_and_ends_while_the_driver_hangs_at_its_start(
     nvml_library: Path, tmp_path: Path
 ) -> None:

@@ -374,7 +374,11 @@ def test_a_module_that_answers_late_takes_the_place_of_the_processors_meter() ->
     account = sampler.close("a")
     sampler.shutdown()
     assert [part.component for part in account.components] == [Component.MODULE]
-    assert all(point.power_w >= 0 for point in account.power)
+    told_j, at_s = 0.0, 0.0
+    for point in account.power:
+        told_j, at_s = told_j + point.power_w * (point.at_s - at_s), point.at_s
+    assert account.attributed_j is not None
+    assert told_j == pytest.approx(account.attributed_j.mid, rel=1e-6)
 
 
 def test_a_forked_child_opens_the_driver_that_its_parent_still_waits_for() -> None:
@@ -401,3 +405,56 @@ def test_a_forked_child_opens_the_driver_that_its_parent_still_waits_for() -> No
     sampler.close("parent")
     sampler.shutdown()
     slow.let.set()
+
+
+def test_a_meter_without_a_known_limit_that_answers_late_says_so_and_claims_no_bound() -> None:
+    wall = SteadyMeter(300.0, may_block=True, name="wall:bmc")
+    wall.info = wall.info._replace(component=Component.SYSTEM, max_power_w=None, tick_s=5.0)
+    slow = SlowDriver(wall)
+    sampler = Sampler([], drivers=[slow.driver], period_s=0.05)
+    sampler.open("early")
+    time.sleep(0.5)
+    slow.let.set()
+    wait_until(lambda: wall.readings > 2)
+    sampler.open("later")
+    sampler.tick()
+    early, later = sampler.close("early"), sampler.close("later")
+    sampler.shutdown()
+    (missing,) = early.unmeasured
+    assert (missing.component, later.unmeasured) == (Component.SYSTEM, ())
+    assert "after the run began; how much it can draw is not known" in missing.reason
+    assert early.coverage < 0.9
+
+
+class Troublesome(logging.Handler):
+    """What a program may do with a line of log: begin a run."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        super().__init__(logging.WARNING)
+        self.sampler, self.heard = sampler, 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        del record
+        self.heard += 1
+        self.sampler.open(f"from the log {self.heard}")
+
+
+@pytest.mark.parametrize("gap", [False, True], ids=["a driver that hangs", "a meter in trouble"])
+def test_a_log_handler_that_begins_a_run_does_not_hang(gap: bool) -> None:
+    slow = SlowDriver()
+    troubled = ScriptedMeter(lambda: Gap(time.monotonic_ns(), "permission denied"))
+    sampler = Sampler([troubled] if gap else [], drivers=[] if gap else [slow.driver])
+    handler = Troublesome(sampler)
+    logger = logging.getLogger("mlflow_carbon")
+    logger.addHandler(handler)
+    try:
+        sampler.open("a")
+        done = threading.Thread(target=sampler.close, args=["a"], daemon=True)
+        done.start()
+        done.join(30)
+        assert not done.is_alive()
+        assert handler.heard == 1
+    finally:
+        logger.removeHandler(handler)
+        sampler.shutdown()
+        slow.let.set()

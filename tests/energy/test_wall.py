@@ -165,6 +165,9 @@ class Bmc:
             def do_GET(self) -> None:
                 outer.seen.append(self.headers.get("Authorization"))
                 status, body = outer.answers[self.path]
+                if not status:
+                    self.wfile.write(body)
+                    return
                 self.send_response(status)
                 self.send_header("Location", "https://localhost/elsewhere")
                 self.end_headers()
@@ -207,6 +210,7 @@ class Bmc:
         (200, b" " * (2 << 20), "over 1 MB"),
         (302, b"", "302"),
         (401, b"", "401"),
+        (0, b"garbage line\r\n\r\n", "garbage line"),
     ],
 )
 def test_a_bmc_tells_the_watts_or_why_not_and_the_login_goes_nowhere_else(

@@ -17,7 +17,7 @@
  * since the time given, over the last 6 s at most, and only of those that have used the GPU since.
  * Faults: reset, stuck, lost, denied, slow (each call takes VALUE seconds), dear (the energy counter takes VALUE
  * seconds of processor time, as it does on an H200: 0.004), jump (VALUE joules more), nopower. `fault -1 driver` makes nvmlInit fail, `fault -1 hang` makes
- * it hang for VALUE seconds (0: for an hour). fake_nvml_time(ns) sets a clock of its own.
+ * it hang for VALUE seconds (0: for an hour), `fault -1 count` refuses to tell how many GPUs there are. fake_nvml_time(ns) sets a clock of its own.
  */
 #include <math.h>
 #include <stdint.h>
@@ -27,7 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { OK = 0, UNINITIALIZED = 1, INVALID = 2, UNSUPPORTED = 3, DENIED = 4, NOT_FOUND = 6,
+enum { UNKNOWN = 999, OK = 0, UNINITIALIZED = 1, INVALID = 2, UNSUPPORTED = 3, DENIED = 4, NOT_FOUND = 6,
        TOO_SMALL = 7, NO_DRIVER = 9, LOST = 15 };
 enum { GPUS = 16, FAULTS = 64, PROCS = 64 };
 
@@ -174,6 +174,8 @@ int nvmlSystemGetDriverVersion(char *version, unsigned size) { return text(versi
 int nvmlSystemGetNVMLVersion(char *version, unsigned size) { return text(version, size, "12.580.00"); }
 int nvmlDeviceGetCount_v2(unsigned *count) {
     *count = (unsigned)gpu_count;
+    for (int i = 0; i < fault_count; i++)
+        if (faults[i].gpu == -1 && !strcmp(faults[i].kind, "count")) return UNKNOWN;
     return started ? OK : UNINITIALIZED;
 }
 int nvmlDeviceGetCount(unsigned *count) { return nvmlDeviceGetCount_v2(count); }

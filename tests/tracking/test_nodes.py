@@ -304,8 +304,13 @@ def test_a_host_that_was_killed_is_recovered_into_its_own_part(
     assert json.loads(our_tags(run)[Tag.NODES]) == {"expected": 2, "missing": 0}
 
 
+@pytest.mark.parametrize(
+    ("status", "ago_s", "ended"),
+    [("measuring", 60, "RUNNING"), ("measuring", 3600, "KILLED"), ("measured", 60, "KILLED")],
+    ids=["works", "not heard of for an hour", "has ended"],
+)
 def test_a_dead_host_does_not_end_the_run_that_another_one_still_works_on(
-    program: Callable[..., Finished], store_uri: str
+    program: Callable[..., Finished], store_uri: str, status: str, ago_s: int, ended: str
 ) -> None:
     client = MlflowClient(store_uri)
     run_id = client.create_run(client.get_experiment_by_name("tests").experiment_id).info.run_id
@@ -322,16 +327,17 @@ def test_a_dead_host_does_not_end_the_run_that_another_one_still_works_on(
         MLFLOW_CARBON_NODE="b",
     )
     assert killed.code == -9
-    alive = part(0.1, 30.0)
-    for status, ended in (("measuring", "RUNNING"), ("measured", "KILLED")):
-        for name, value in tag_of("a", replace(alive, status=status)).items():
-            client.set_tag(run_id, name, value)
-        done = program(
-            "import sys\nfrom mlflow_carbon.cli.main import main\n"
-            "sys.argv = ['mlflow-carbon', 'recover', '--end-runs']\nmain()",
-            MLFLOW_TRACKING_URI=store_uri,
-        )
-        assert done.code == 0, done.err
-        run = client.get_run(run_id)
-        assert set(parts_on(run.data.tags)) == {"a", "b"}
-        assert (our_tags(run)[Tag.STATUS], run.info.status) == ("truncated", ended)
+    alive = replace(part(0.1, 30.0), status=status)
+    for name, text in tag_of("a", alive).items():
+        client.set_tag(run_id, name, text)
+    for name, value in alive.metrics.items():
+        client.log_metric(run_id, name, value, timestamp=int((time.time() - ago_s) * 1000))
+    done = program(
+        "import sys\nfrom mlflow_carbon.cli.main import main\n"
+        "sys.argv = ['mlflow-carbon', 'recover', '--end-runs']\nmain()",
+        MLFLOW_TRACKING_URI=store_uri,
+    )
+    assert done.code == 0, done.err
+    run = client.get_run(run_id)
+    assert set(parts_on(run.data.tags)) == {"a", "b"}
+    assert (our_tags(run)[Tag.STATUS], run.info.status) == ("truncated", ended)
