@@ -254,13 +254,9 @@ def test_figures_whose_host_is_not_told_yet_are_not_taken_for_an_earlier_session
     assert json.loads(our_tags(run)[Tag.NODES]) == {"expected": 2, "missing": 0}
 
 
-def test_a_host_that_was_killed_is_recovered_into_its_own_part(
-    program: Callable[..., Finished], store_uri: str
-) -> None:
-    client = MlflowClient(store_uri)
-    run_id = client.create_run(client.get_experiment_by_name("tests").experiment_id).info.run_id
-    host = {"MLFLOW_RUN_ID": run_id, "GROUP_WORLD_SIZE": "2"}
-    killed = program(
+def killed_host(program: Callable[..., Finished], job: dict[str, str]) -> Finished:
+    """The second host of a job, ``b``, which works for 0.7 s until it is killed."""
+    return program(
         """
         import mlflow, os, signal, time
         mlflow.log_metric("loss", 0.1)
@@ -269,10 +265,19 @@ def test_a_host_that_was_killed_is_recovered_into_its_own_part(
             pass
         os.kill(os.getpid(), signal.SIGKILL)
         """,
-        **host,
+        **job,
         GROUP_RANK="1",
         MLFLOW_CARBON_NODE="b",
     )
+
+
+def test_a_host_that_was_killed_is_recovered_into_its_own_part(
+    program: Callable[..., Finished], store_uri: str
+) -> None:
+    client = MlflowClient(store_uri)
+    run_id = client.create_run(client.get_experiment_by_name("tests").experiment_id).info.run_id
+    host = {"MLFLOW_RUN_ID": run_id, "GROUP_WORLD_SIZE": "2"}
+    killed = killed_host(program, host)
     ended = program(
         """
         import mlflow, time
@@ -315,17 +320,7 @@ def test_a_dead_host_does_not_end_the_run_that_another_one_still_works_on(
     client = MlflowClient(store_uri)
     run_id = client.create_run(client.get_experiment_by_name("tests").experiment_id).info.run_id
     host = {"MLFLOW_RUN_ID": run_id, "GROUP_WORLD_SIZE": "2"}
-    killed = program(
-        """
-        import mlflow, os, signal, time
-        mlflow.log_metric("loss", 0.1)
-        time.sleep(0.5)
-        os.kill(os.getpid(), signal.SIGKILL)
-        """,
-        **host,
-        GROUP_RANK="1",
-        MLFLOW_CARBON_NODE="b",
-    )
+    killed = killed_host(program, host)
     assert killed.code == -9
     alive = replace(part(0.1, 30.0), status=status)
     for name, text in tag_of("a", alive).items():
