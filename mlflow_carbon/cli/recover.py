@@ -39,12 +39,12 @@ def command(tracking_uri: str, end_runs: bool) -> None:
     from mlflow_carbon.tracking.spool import used_folders
 
     folders = used_folders(settings.spool_dir(current))
-    known = tracking_uri or get_tracking_uri()
+    known, store_is_named = tracking_uri or get_tracking_uri(), is_tracking_uri_set()
     outcomes: list[Outcome] = []
     for folder in folders:
         every = recover(folder, current, tracking_uri=known, connect=_connect, end_runs=end_runs)
         outcomes.extend(_told(found) for found in every)
-    if end_runs and (tracking_uri or is_tracking_uri_set()):
+    if end_runs and (tracking_uri or store_is_named):
         try:
             outcomes.extend(_told(found) for found in end_left_running(folders, _connect(known)))
         except FAILURES as error:
@@ -65,10 +65,13 @@ def _told(found: Recovered) -> Outcome:
 
 
 def _connect(uri: str) -> Any:
+    from mlflow.tracking import set_tracking_uri
+
     from mlflow_carbon.evidence.address import probe
     from mlflow_carbon.evidence.revisions import check_as_installed
     from mlflow_carbon.tracking.recovery import client_for
 
     if revision := probe(uri):
         check_as_installed(uri, revision)
+    set_tracking_uri(uri)  # old releases of MLflow look there which server takes a run's artifacts
     return client_for(uri)
