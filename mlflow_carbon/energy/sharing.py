@@ -306,7 +306,8 @@ def _beside_the_wall(components: list[ComponentEnergy]) -> list[ComponentEnergy]
     rest = ordered(
         max(0.0, wall.boundary_j.low - known.high),
         max(0.0, wall.boundary_j.mid - known.mid),
-        max(0.0, wall.boundary_j.high - known.low),
+        # While the wall was not read the parts went on: that much of them is not in its figure.
+        max(0.0, wall.boundary_j.high - known.low * wall.coverage),
     )
     note = f"{wall.sensor_note}; less the parts that stand beside it"
     return [

@@ -60,6 +60,17 @@ def test_a_component_without_any_figure_takes_the_grade(component: Component, gr
     assert ledger.account("a", 10 * S, missing, {}).grade == ("A" if inside else grade)
 
 
+def test_of_a_wall_read_half_of_the_time_the_rest_of_the_machine_stays_in_the_range() -> None:
+    ledger = Ledger()
+    ledger.open("a", 0)
+    ledger.hand_out(CPU, joules(0, 10, 1500))
+    wall = CPU._replace(id="wall:bmc", component=Component.SYSTEM)
+    ledger.hand_out(wall, joules(5, 10, 1250))  # 500 J of it are not the processor's
+    _, rest = ledger.account("a", 10 * S, (), {}).components
+    assert rest.component is Component.SYSTEM
+    assert rest.boundary_j.low <= 500 <= rest.boundary_j.high
+
+
 def test_two_overlapping_runs_share_and_add_up_to_the_machine() -> None:
     ledger = Ledger()
     ledger.open("a", 0)
