@@ -8,7 +8,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +19,8 @@ from mlflow_carbon.audit.select import AuditRequest, Progress
 from mlflow_carbon.errors import OutputError, StoreError
 from mlflow_carbon.evidence.snapshot import Snapshot
 from mlflow_carbon.evidence.sql import Source
+
+_AGAIN_S = 0.2
 
 
 class Place(Protocol):
@@ -144,9 +146,14 @@ def _stopped_by_ctrl_c(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
     heard, said = socket.socketpair()
 
     def listen() -> None:
-        while number := heard.recv(1):
-            if number[0] == signal.SIGINT:
+        number = b"-"
+        while number:
+            with suppress(TimeoutError):
+                number = heard.recv(1)
+            if number and number[0] == signal.SIGINT:
+                # And again: Python loses a Ctrl-C that breaks in where it cannot raise (a weak reference's end).
                 con.interrupt()
+                heard.settimeout(_AGAIN_S)
 
     listener = threading.Thread(target=listen, daemon=True)
     said.setblocking(False)
