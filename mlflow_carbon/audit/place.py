@@ -21,6 +21,7 @@ from mlflow_carbon.evidence.snapshot import Snapshot
 from mlflow_carbon.evidence.sql import Source
 
 _AGAIN_S = 0.2
+"""After Ctrl-C the statement that runs is stopped so often, until the audit has ended."""
 
 
 class Place(Protocol):

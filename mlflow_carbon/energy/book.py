@@ -156,8 +156,7 @@ class Book:
         """
         if self._waiting:
             self._settle()
-        account = self._ledger.account(run_id, now_ns, self._unmeasured, self._troubles(now_ns))
-        account = self._with_late_ones(run_id, account)
+        account = self._account(run_id, now_ns)
         self._told_of[run_id] = (self._settlements, account)
         return account
 
@@ -200,16 +199,16 @@ class Book:
         for track in self._tracks.values():
             if (interval := track.bridge(now_ns, self.pace_s(now_ns))) is not None:
                 self._ledger.hand_out(track.info, interval)
-        account = self._ledger.account(
-            run_id, now_ns, self._unmeasured, self._troubles(now_ns), last=True
-        )
-        account = self._with_late_ones(run_id, account)
+        account = self._account(run_id, now_ns, last=True)
         self._ledger.close(run_id)
         self._told_of.pop(run_id, None)
         return account
 
-    def _with_late_ones(self, run_id: str, account: RunEnergy) -> RunEnergy:
-        """Say of which meters nothing is known of the run's beginning, not even a bound."""
+    def _account(self, run_id: str, now_ns: int, *, last: bool = False) -> RunEnergy:
+        """The ledger's, and of which meters nothing is known of the run's beginning, not even a bound."""
+        account = self._ledger.account(
+            run_id, now_ns, self._unmeasured, self._troubles(now_ns), last=last
+        )
         opened_ns = self._ledger.opened_ns(run_id)
         late = [
             Unmeasured(

@@ -218,9 +218,6 @@ def _apple() -> Callable[[], Opened]:
 def _wall(source: Source, settings: Settings) -> Driver:
     def start() -> Opened:
         told = settings.wall_factor_source
-        try:
-            return Opened([WallSensor(source, factor=settings.wall_factor, factor_source=told)])
-        except OSError as error:
-            return Opened((), [Unmeasured(Component.SYSTEM, str(error))])
+        return Opened([WallSensor(source, factor=settings.wall_factor, factor_source=told)])
 
     return Driver(source.name, Component.SYSTEM, (), start)

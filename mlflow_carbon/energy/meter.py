@@ -126,7 +126,17 @@ class Driver(NamedTuple):
     open: Callable[[], Opened]
     """Raises ``OSError``. Imports nothing: an import beside the user's can keep both waiting for good."""
 
-    def missing(self, reason: str, *, always: bool = False) -> list[Unmeasured]:
-        """Its parts, none of which can be measured for this reason; ``always``: or the reason alone."""
+    def opened(self) -> Opened:
+        """Its meters, or why there are none; raises nothing."""
+        try:
+            return self.open()
+        except OSError as error:
+            return Opened((), self.missing(str(error)))
+        except Exception as error:  # noqa: BLE001 - bindings that fail in a way of their own
+            text = f"{self.name}: {type(error).__name__}: {error}"
+            return Opened((), [Unmeasured(self.component, text)])
+
+    def missing(self, reason: str) -> list[Unmeasured]:
+        """Its parts, none of which can be measured for this reason; without known parts the reason alone."""
         found = [Unmeasured(self.component, f"{part}: {reason}") for part in self.parts]
-        return found or [Unmeasured(self.component, reason)] * always
+        return found or [Unmeasured(self.component, reason)]

@@ -105,7 +105,7 @@ class _Group:
 
     def _run(self) -> None:
         if self.driver is not None:
-            self._sampler.opened(self, self.driver, _opened(self.driver))
+            self._sampler.opened(self, self.driver, self.driver.opened())
             if not self.meters:
                 return
         while (delay_s := self._sampler.delay_s(self)) is not None:
@@ -127,21 +127,11 @@ class _Group:
         self._sampler.delivered(self, started_ns, readings)
 
 
-def _opened(driver: Driver) -> Opened:
-    try:
-        return driver.open()
-    except OSError as error:
-        return Opened((), driver.missing(str(error)))
-    except Exception as error:  # noqa: BLE001 - bindings that fail in a way of their own
-        text = f"{driver.name}: {type(error).__name__}: {error}"
-        return Opened((), [Unmeasured(driver.component, text)])
-
-
 def _waited_for(drivers: Iterable[Driver]) -> list[Unmeasured]:
     return [
         missing
         for driver in drivers
-        for missing in driver.missing(f"{driver.name} has not answered yet", always=True)
+        for missing in driver.missing(f"{driver.name} has not answered yet")
     ]
 
 

@@ -74,6 +74,17 @@ def run(
     return {**answer, "log": done.stderr}
 
 
+ADDRESS = "0000:17:00.0"
+
+
+def plug_in(root: Path) -> None:
+    """An NVIDIA GPU on the bus."""
+    device = root / "sys/bus/pci/devices" / ADDRESS
+    device.mkdir(parents=True)
+    (device / "class").write_text("0x030200\n")
+    (device / "vendor").write_text("0x10de\n")
+
+
 def test_only_the_gpus_given_to_the_process_are_measured(
     nvml_library: Path, tmp_path: Path
 ) -> None:
@@ -105,10 +116,7 @@ def test_a_driver_call_that_takes_seconds_does_not_hold_up_the_end_of_the_run(
 def test_a_driver_that_is_not_loaded_is_named_for_each_gpu_of_the_bus(
     nvml_library: Path, tmp_path: Path
 ) -> None:
-    device = tmp_path / "sys/bus/pci/devices/0000:17:00.0"
-    device.mkdir(parents=True)
-    (device / "class").write_text("0x030200\n")
-    (device / "vendor").write_text("0x10de\n")
+    plug_in(tmp_path)
     told = run(ONE_RUN, nvml_library, tmp_path, "fault -1 driver")
     assert "gpu" not in told
     assert told["unmeasured"] == ["NVIDIA GPU 0000:17:00.0: NVML: Driver Not Loaded"]
@@ -117,12 +125,8 @@ def test_a_driver_that_is_not_loaded_is_named_for_each_gpu_of_the_bus(
 def test_a_gpu_whose_library_refuses_is_modelled_where_the_kernel_driver_names_it(
     nvml_library: Path, tmp_path: Path
 ) -> None:
-    address = "0000:17:00.0"
-    device = tmp_path / "sys/bus/pci/devices" / address
-    device.mkdir(parents=True)
-    (device / "class").write_text("0x030200\n")
-    (device / "vendor").write_text("0x10de\n")
-    named = tmp_path / "proc/driver/nvidia/gpus" / address
+    plug_in(tmp_path)
+    named = tmp_path / "proc/driver/nvidia/gpus" / ADDRESS
     named.mkdir(parents=True)
     (named / "information").write_text("Model: \t Tesla T4\nGPU UUID: GPU-1\nDevice Minor: 9999\n")
     told = run(ONE_RUN, nvml_library, tmp_path, "fault -1 driver")

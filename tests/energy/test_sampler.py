@@ -198,21 +198,29 @@ def test_after_shutdown_nothing_runs_and_nothing_raises() -> None:
     assert meter.closed
 
 
-def test_a_forked_child_measures_its_own_runs_and_the_parent_goes_on() -> None:
-    sampler = Sampler([SteadyMeter(1000.0)])
-    sampler.open("parent")
+def holds_in_a_child(check: Callable[[], bool]) -> bool:
+    """Whether it is so in a child forked now, and ends without an exception there."""
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            sampler.after_fork()
-            sampler.open("child")
-            account = sampler.close("child")
-            code = 0 if account.attributed_j is not None else 2
+            code = 0 if check() else 2
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
+    return os.waitstatus_to_exitcode(status) == 0
+
+
+def test_a_forked_child_measures_its_own_runs_and_the_parent_goes_on() -> None:
+    sampler = Sampler([SteadyMeter(1000.0)])
+    sampler.open("parent")
+
+    def measures() -> bool:
+        sampler.after_fork()
+        sampler.open("child")
+        return sampler.close("child").attributed_j is not None
+
+    assert holds_in_a_child(measures)
     account = sampler.close("parent")
     sampler.shutdown()
     assert account.attributed_j is not None
@@ -386,22 +394,18 @@ def test_a_forked_child_opens_the_driver_that_its_parent_still_waits_for() -> No
     slow = SlowDriver(gpu)
     sampler = Sampler([SteadyMeter(50.0)], drivers=[slow.driver])
     sampler.open("parent")
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            sampler.after_fork()
-            slow.let = threading.Event()
-            slow.let.set()
-            sampler.open("child")
-            wait_until(lambda: gpu.readings > 0)
-            sampler.tick()
-            found = {part.component for part in sampler.close("child").components}
-            code = 0 if found == {Component.CPU, Component.GPU} else 2
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
+
+    def has_both() -> bool:
+        sampler.after_fork()
+        slow.let = threading.Event()
+        slow.let.set()
+        sampler.open("child")
+        wait_until(lambda: gpu.readings > 0)
+        sampler.tick()
+        found = {part.component for part in sampler.close("child").components}
+        return found == {Component.CPU, Component.GPU}
+
+    assert holds_in_a_child(has_both)
     sampler.close("parent")
     sampler.shutdown()
     slow.let.set()
